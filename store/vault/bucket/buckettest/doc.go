@@ -1,0 +1,2 @@
+// Package buckettest holds the test that every implementation of bucket.Bucket passes.
+package buckettest
