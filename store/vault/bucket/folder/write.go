@@ -191,6 +191,9 @@ func removeOlder(root *os.Root, limit time.Time) error {
 
 // write stores the object durably under a temporary name.
 func (f *folder) write(ctx context.Context, root *os.Root, key string, o bucket.Object) (tmp string, err error) {
+	if !fs.ValidPath(key) {
+		return "", fs.ErrInvalid
+	}
 	tmp = path.Join(tmpDir, rand.Text())
 	if err := f.o.Step("create", key); err != nil {
 		return "", err
@@ -229,10 +232,10 @@ func (f *folder) link(ctx context.Context, root *os.Root, tmp, key string) error
 	if err := f.mkdir(root, path.Dir(key)); err != nil {
 		return err
 	}
-	if err := f.o.Step("link", key); err != nil {
-		return err
+	err := f.o.Step("link", key)
+	if err == nil {
+		err = root.Link(tmp, key)
 	}
-	err := root.Link(tmp, key)
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EMLINK) {
 		return f.locked(ctx, root, func() error { return f.renameNew(root, tmp, key) })
 	}

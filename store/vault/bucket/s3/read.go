@@ -87,7 +87,10 @@ func (b *body) open() error {
 
 func (b *body) accept(out *api.GetObjectOutput) error {
 	b.stream = out.Body
-	size := aws.ToInt64(out.ContentLength)
+	if out.ContentLength == nil {
+		return errors.New("the server does not say how long the object is")
+	}
+	size := *out.ContentLength
 	if b.pos > 0 && out.ContentRange == nil { // a server without ranges
 		if _, err := io.CopyN(io.Discard, out.Body, min(b.pos, size)); err != nil {
 			return stalled(b.wctx, err)
@@ -141,8 +144,8 @@ func (b *body) read(p []byte) (int, error) {
 	if err == io.EOF && b.pos < b.info.Size {
 		err = io.ErrUnexpectedEOF
 	}
-	if err != nil && err != io.EOF {
-		err = stalled(b.wctx, err)
+	if err != nil && err != io.EOF && b.ctx.Err() == nil {
+		err = errors.Join(errBroken, stalled(b.wctx, err))
 	}
 	return n, err
 }

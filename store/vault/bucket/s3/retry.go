@@ -21,7 +21,10 @@ import (
 // pauses between add up to about 25 seconds.
 const attempts = 8
 
-var errStalled = errors.New("no progress: the connection was cut")
+var (
+	errStalled = errors.New("no progress: the connection was cut")
+	errBroken  = errors.New("the stream broke")
+)
 
 // retry calls fn until it succeeds, fails for good, or was tried often enough.
 // fn learns the number of the attempt, from 1: after the first, an earlier one may
@@ -95,7 +98,7 @@ func transient(err error) bool {
 	case s != 0:
 		return false
 	}
-	return errors.Is(err, errStalled) || broken(err)
+	return errors.Is(err, errStalled) || errors.Is(err, errBroken) || broken(err)
 }
 
 // broken connections: refused, reset, cut within an answer.
