@@ -1,0 +1,88 @@
+// Package ledger remembers what happened and what refers to what: the digests
+// that every tag ever had, the content graph, the runs of jobs, and what each
+// vault holds. It is one bbolt file, and this package is the only one that
+// knows so.
+//
+// # Layout
+//
+// One file, mode 0600. Keys sort bytewise; numbers are big-endian. D is a
+// digest: one byte for the algorithm (1 sha256, 2 sha512), then its raw bytes.
+// T is a time: nanoseconds since 1970 as a signed 64-bit number with the sign
+// bit turned, so that it sorts. ␀ is a zero byte, which no name contains.
+//
+//	bucket     key                 value
+//	meta       format              format version, 8 bytes; now 1
+//	           open                present while a process has the ledger open
+//	           graph               generation of the graph that is in use, 8 bytes
+//	           graph.next          generation that a rebuild is filling
+//	event      seq                 event, JSON
+//	history    repo ␀ tag ␀ T seq  0 a note · 1 D the tag is at D · 2 the tag is gone
+//	tag        repo ␀ tag          D T: the digest now, and since when
+//	graph      generation          a bucket with these buckets:
+//	  node     D                   what a manifest is, JSON (Node)
+//	  child    D                   what a manifest refers to, in its order, JSON
+//	  parent   D(child) D(parent)  empty
+//	  subject  D(subject) D        empty: the manifest D names this subject
+//	  link     repo ␀ D            empty: the repository holds the manifest D
+//	absent     repo ␀ D            empty: left out by a platform filter
+//	checked    repo ␀ D            T: when referrers were last asked for upstream
+//	job        name                job, JSON
+//	held       vault               a bucket of D: what the vault's bucket holds
+//
+// # Guarantees
+//
+// Every Record, Import, Forget and Rebuild is durable when it returns nil: its
+// transaction is synced to disk. Many callers share one sync. A call whose
+// context ends before its transaction started has changed nothing and says so;
+// one whose transaction had started waits for the outcome and reports that.
+//
+// A crash leaves the state of some whole transaction, never part of one: bbolt
+// writes changed pages to free places, syncs, and then switches one of two
+// checksummed meta pages. Each fact is one transaction: an event and the tag
+// state that follows from it; a manifest, its edges, its subject and its
+// membership of a repository. What takes more than one transaction is made of
+// steps that are each true alone:
+//
+//   - RecordGraph writes large closures in pages, children before parents.
+//     Edges only ever say too much, which keeps content and never loses it.
+//   - ImportEvents skips events that are there, so it is simply run again.
+//   - RecordHeld writes facts that stand alone.
+//   - RebuildGraph fills a new generation beside the one in use. One
+//     transaction switches and drops the old; before it a crash leaves the old
+//     graph whole, and the next Open drops the unfinished one.
+//
+// The marker meta/open is set by Open and cleared by Close: finding it set is
+// what Unclean reports. A file that a newer lastro wrote is left untouched
+// (ErrNewer), as is one that does not read whole (ErrDamaged); Open reads every
+// page before the first write. A new ledger is made under another name and
+// renamed, so a crash while it is made leaves none.
+//
+// When a sync fails nobody can know what reached the disk. From then on the
+// ledger answers reads and refuses writes, until it is opened again. A full
+// disk is not such a failure: the write fails and the next one may succeed.
+//
+// Read transactions are short. Iterators read a page, end the transaction and
+// then yield, so what is recorded meanwhile may or may not be seen, and the
+// body of the loop may record.
+//
+// # Time
+//
+// An event's time is when lastro knew, not when the tag moved upstream. A tag's
+// events are ordered by time and then by the order of recording. When the clock
+// was set back, an event is recorded with the time of the tag's newest event,
+// so that the newest recorded is always the newest. Imported events keep
+// their time.
+//
+// # Another engine
+//
+// The operations are named for what they record, take and give whole values,
+// and read in key order, so that a second engine is a second file. On etcd the
+// keys stay as they are behind a prefix (a bucket becomes a path element),
+// each update function becomes one Txn that compares the ModRevision of the
+// keys it read (tag, and the newest history entry), seq becomes a counter key in
+// the same Txn, pages are Range requests at one revision, a generation of the
+// graph is a prefix whose switch is one put followed by a DeleteRange, and
+// meta/open becomes a lease. Closures need pages below etcd's limit of
+// operations in one Txn (128 unless configured), which RecordGraph's rule,
+// children before parents, allows.
+package ledger

@@ -1,0 +1,97 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	bolt "go.etcd.io/bbolt"
+)
+
+// heldPage is how many digests one transaction asks for or records.
+const heldPage = 5000
+
+// Held tells which of the digests the bucket of a vault is known to hold. Only
+// those are in the answer.
+func (l *Ledger) Held(ctx context.Context, vault string, ds []digest.Digest) (map[digest.Digest]bool, error) {
+	held := map[digest.Digest]bool{}
+	for page := range slices.Chunk(ds, heldPage) {
+		err := l.view(ctx, func(tx *bolt.Tx) error { return readHeld(tx, vault, page, held) })
+		if err != nil {
+			return nil, fmt.Errorf("what vault %s holds: %w", vault, err)
+		}
+	}
+	return held, nil
+}
+
+func readHeld(tx *bolt.Tx, vault string, ds []digest.Digest, held map[digest.Digest]bool) error {
+	b := tx.Bucket([]byte(bucketHeld)).Bucket([]byte(vault))
+	if b == nil {
+		return nil
+	}
+	for _, d := range ds {
+		k, err := digestKey(d)
+		if err != nil {
+			return err
+		}
+		if b.Get(k) != nil {
+			held[d] = true
+		}
+	}
+	return nil
+}
+
+// RecordHeld records that the bucket of a vault holds the digests. It is to be
+// called when they are there for good; each stands alone, so an error may leave
+// some recorded.
+func (l *Ledger) RecordHeld(ctx context.Context, vault string, ds []digest.Digest) error {
+	err := checkName("vault", vault)
+	if vault == "" {
+		err = errors.New("vault has no name")
+	}
+	for page := range slices.Chunk(ds, heldPage) {
+		if err != nil {
+			break
+		}
+		err = l.update(ctx, func(tx *bolt.Tx) error { return recordHeld(tx, vault, page) })
+	}
+	if err != nil {
+		return fmt.Errorf("record what vault %s holds: %w", vault, err)
+	}
+	return nil
+}
+
+func recordHeld(tx *bolt.Tx, vault string, ds []digest.Digest) error {
+	b, err := tx.Bucket([]byte(bucketHeld)).CreateBucketIfNotExists([]byte(vault))
+	if err != nil {
+		return err
+	}
+	for _, d := range ds {
+		k, err := digestKey(d)
+		if err != nil {
+			return err
+		}
+		if err := put(b, k, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ForgetHeld forgets all that the bucket of a vault was known to hold, so that
+// the next backup asks the bucket. Forgetting an unknown vault is no error.
+func (l *Ledger) ForgetHeld(ctx context.Context, vault string) error {
+	err := l.update(ctx, func(tx *bolt.Tx) error {
+		all := tx.Bucket([]byte(bucketHeld))
+		if all.Bucket([]byte(vault)) == nil {
+			return nil
+		}
+		return all.DeleteBucket([]byte(vault))
+	})
+	if err != nil {
+		return fmt.Errorf("forget what vault %s holds: %w", vault, err)
+	}
+	return nil
+}

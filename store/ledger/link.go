@@ -1,0 +1,99 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	bolt "go.etcd.io/bbolt"
+)
+
+// Links yields the manifests that repo holds, ordered by digest.
+func (l *Ledger) Links(ctx context.Context, repo string) iter.Seq2[digest.Digest, error] {
+	prefix := namePrefix(repo)
+	return scan(ctx, l, scanner[digest.Digest]{
+		bucket: func(tx *bolt.Tx) (*bolt.Bucket, error) {
+			g, err := graphInUse(tx)
+			return g.link, err
+		},
+		prefix: prefix,
+		decode: func(k, _ []byte) (digest.Digest, error) { return lastDigest(k[len(prefix):]) },
+	})
+}
+
+// Linked reports whether repo holds the manifest d.
+func (l *Ledger) Linked(ctx context.Context, repo string, d digest.Digest) (linked bool, err error) {
+	err = l.ofRepository(ctx, repo, d, func(_ *bolt.Tx, g graph, k []byte) error {
+		linked = g.link.Get(k) != nil
+		return nil
+	})
+	return linked, err
+}
+
+// Absent reports whether d is left out of repo on purpose, by a platform
+// filter. What is neither absent nor there is missing.
+func (l *Ledger) Absent(ctx context.Context, repo string, d digest.Digest) (absent bool, err error) {
+	err = l.ofRepository(ctx, repo, d, func(tx *bolt.Tx, g graph, k []byte) error {
+		absent = tx.Bucket([]byte(bucketAbsent)).Get(k) != nil && g.link.Get(k) == nil
+		return nil
+	})
+	return absent, err
+}
+
+// ReferrersChecked is when the upstream was last asked for what refers to d;
+// the zero time is never.
+func (l *Ledger) ReferrersChecked(ctx context.Context, repo string, d digest.Digest) (t time.Time, err error) {
+	err = l.ofRepository(ctx, repo, d, func(tx *bolt.Tx, _ graph, k []byte) error {
+		v := tx.Bucket([]byte(bucketChecked)).Get(k)
+		if v == nil {
+			return nil
+		}
+		var err error
+		t, _, err = cutTime(v)
+		return err
+	})
+	return t, err
+}
+
+func (l *Ledger) ofRepository(ctx context.Context, repo string, d digest.Digest, fn func(*bolt.Tx, graph, []byte) error) error {
+	k, err := repoDigestKey(repo, d)
+	if err == nil {
+		err = l.inGraph(ctx, func(tx *bolt.Tx, g graph) error { return fn(tx, g, k) })
+	}
+	if err != nil {
+		return fmt.Errorf("%s@%s in the ledger: %w", repo, d, err)
+	}
+	return nil
+}
+
+// RecordReferrersChecked records that the upstream was asked at t for what
+// refers to the digests.
+func (l *Ledger) RecordReferrersChecked(ctx context.Context, repo string, t time.Time, ds ...digest.Digest) error {
+	err := checkRepo(repo)
+	if err == nil {
+		err = checkTime(t)
+	}
+	if err == nil && len(ds) > 0 {
+		err = l.update(ctx, func(tx *bolt.Tx) error { return recordChecked(tx, repo, t, ds) })
+	}
+	if err != nil {
+		return fmt.Errorf("record referrers of %s as checked: %w", repo, err)
+	}
+	return nil
+}
+
+func recordChecked(tx *bolt.Tx, repo string, t time.Time, ds []digest.Digest) error {
+	b := tx.Bucket([]byte(bucketChecked))
+	for _, d := range ds {
+		k, err := repoDigestKey(repo, d)
+		if err != nil {
+			return err
+		}
+		if err := put(b, k, appendTime(nil, t)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
