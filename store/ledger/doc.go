@@ -11,14 +11,14 @@
 // bit turned, so that it sorts. ␀ is a zero byte, which no name contains.
 //
 //	bucket     key                 value
-//	meta       format              format version, 8 bytes; now 1
+//	meta       format              format version, 8 bytes; now 1 (see package file)
 //	           open                present while a process has the ledger open
-//	           graph               generation of the graph that is in use, 8 bytes
-//	           graph.next          generation that a rebuild is filling
 //	event      seq                 event, JSON
 //	history    repo ␀ tag ␀ T seq  0 a note · 1 D the tag is at D · 2 the tag is gone
 //	tag        repo ␀ tag          D T: the digest now, and since when
-//	graph      generation          a bucket with these buckets:
+//	graph      in use              generation that is read, 8 bytes
+//	           filling             generation that a rebuild is filling, 8 bytes
+//	           generation          a bucket with these buckets:
 //	  node     D                   what a manifest is, JSON (Node)
 //	  child    D                   what a manifest refers to, in its order, JSON
 //	  parent   D(child) D(parent)  empty
@@ -53,13 +53,10 @@
 //
 // The marker meta/open is set by Open and cleared by Close: finding it set is
 // what Unclean reports. A file that a newer lastro wrote is left untouched
-// (ErrNewer), as is one that does not read whole (ErrDamaged); Open reads every
-// page before the first write. A new ledger is made under another name and
-// renamed, so a crash while it is made leaves none.
-//
-// When a sync fails nobody can know what reached the disk. From then on the
-// ledger answers reads and refuses writes, until it is opened again. A full
-// disk is not such a failure: the write fails and the next one may succeed.
+// (ErrNewer), as is one that does not read whole (ErrDamaged): Open reads it all
+// before the first write. After a disk fault other than a full disk the ledger
+// answers reads and refuses writes until it is opened again; package file says
+// why.
 //
 // Read transactions are short. Iterators read a page, end the transaction and
 // then yield, so what is recorded meanwhile may or may not be seen, and the

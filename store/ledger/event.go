@@ -12,6 +12,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	bolt "go.etcd.io/bbolt"
+
+	"lastro/store/ledger/file"
 )
 
 // What events say. A name that is not here says where its tag is, as Seen does.
@@ -102,8 +104,7 @@ func (l *Ledger) RecordEvent(ctx context.Context, e Event) error {
 	if err := e.check(); err != nil {
 		return e.wrap("record", err)
 	}
-	err := l.update(ctx, func(tx *bolt.Tx) error { return record(tx, e) })
-	if err != nil {
+	if err := l.update(ctx, func(tx *bolt.Tx) error { return record(tx, e) }); err != nil {
 		return e.wrap("record", err)
 	}
 	return nil
@@ -170,10 +171,15 @@ func decodeEvent(k, v []byte) (Event, error) {
 	return e, nil
 }
 
-func event(tx *bolt.Tx, seq uint64) (Event, error) {
+// historyEvent reads the event of a history key, given what follows its
+// repository and tag.
+func historyEvent(tx *bolt.Tx, rest []byte) (Event, error) {
+	_, seq, err := cutHistory(rest)
+	if err != nil {
+		return Event{}, err
+	}
 	k := numberKey(seq)
-	v := tx.Bucket([]byte(bucketEvent)).Get(k)
-	return decodeEvent(k, v)
+	return decodeEvent(k, tx.Bucket([]byte(bucketEvent)).Get(k))
 }
 
 // History is all events of a tag, the oldest first; none is no error. An empty
@@ -181,24 +187,16 @@ func event(tx *bolt.Tx, seq uint64) (Event, error) {
 func (l *Ledger) History(ctx context.Context, repo, tag string) ([]Event, error) {
 	var events []Event
 	prefix := namePrefix(repo, tag)
-	for seq, err := range scan(ctx, l, scanner[uint64]{
-		bucket: top(bucketHistory),
-		prefix: prefix,
-		decode: func(k, _ []byte) (uint64, error) {
-			_, seq, err := cutHistory(k[len(prefix):])
-			return seq, err
-		},
-	}) {
-		if err == nil {
-			err = l.view(ctx, func(tx *bolt.Tx) error {
-				e, err := event(tx, seq)
-				events = append(events, e)
-				return err
-			})
-		}
+	scan := file.Scan[Event]{
+		Bucket: bucket(bucketHistory),
+		Prefix: prefix,
+		Decode: func(tx *bolt.Tx, k, _ []byte) (Event, error) { return historyEvent(tx, k[len(prefix):]) },
+	}
+	for e, err := range scan.All(ctx, l.file) {
 		if err != nil {
 			return nil, fmt.Errorf("history of %s: %w", name(repo, tag), err)
 		}
+		events = append(events, e)
 	}
 	return events, nil
 }
@@ -209,7 +207,11 @@ func (l *Ledger) Events(ctx context.Context, after uint64) iter.Seq2[Event, erro
 	if after+1 == 0 {
 		return func(func(Event, error) bool) {}
 	}
-	return scan(ctx, l, scanner[Event]{bucket: top(bucketEvent), from: numberKey(after + 1), decode: decodeEvent})
+	return file.Scan[Event]{
+		Bucket: bucket(bucketEvent),
+		From:   numberKey(after + 1),
+		Decode: func(_ *bolt.Tx, k, v []byte) (Event, error) { return decodeEvent(k, v) },
+	}.All(ctx, l.file)
 }
 
 // LastSeq is the number of the newest recorded event, zero when there is none.
@@ -236,7 +238,7 @@ func (l *Ledger) ImportEvents(ctx context.Context, events []Event) error {
 	}
 	sorted := slices.Clone(events)
 	slices.SortStableFunc(sorted, func(a, b Event) int { return a.Time.Compare(b.Time) })
-	for page := range slices.Chunk(sorted, pageSize) {
+	for page := range slices.Chunk(sorted, file.PageSize) {
 		if err := l.update(ctx, func(tx *bolt.Tx) error { return importPage(tx, page) }); err != nil {
 			return fmt.Errorf("import events: %w", err)
 		}
@@ -275,11 +277,7 @@ func isKnown(tx *bolt.Tx, e Event) (bool, error) {
 	at := appendTime(bytes.Clone(prefix), e.Time)
 	c := tx.Bucket([]byte(bucketHistory)).Cursor()
 	for k, _ := c.Seek(at); k != nil && bytes.HasPrefix(k, at); k, _ = c.Next() {
-		_, seq, err := cutHistory(k[len(prefix):])
-		if err != nil {
-			return false, err
-		}
-		old, err := event(tx, seq)
+		old, err := historyEvent(tx, k[len(prefix):])
 		if err != nil {
 			return false, err
 		}

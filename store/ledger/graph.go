@@ -13,6 +13,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"lastro/mirror"
+	"lastro/store/ledger/file"
 )
 
 // Node is what the ledger knows of a manifest itself.
@@ -39,10 +40,16 @@ const (
 	graphLink    = "link"
 )
 
+// The keys beside the generations, which are numbers of eight bytes.
+const (
+	graphInUse   = "in use"
+	graphFilling = "filling"
+)
+
 // graph is one generation.
 type graph struct{ node, child, parent, subject, link *bolt.Bucket }
 
-func createGraph(tx *bolt.Tx, generation uint64) error {
+func createGeneration(tx *bolt.Tx, generation uint64) error {
 	b, err := tx.Bucket([]byte(bucketGraph)).CreateBucket(numberKey(generation))
 	if err != nil {
 		return err
@@ -58,7 +65,7 @@ func createGraph(tx *bolt.Tx, generation uint64) error {
 func openGraph(tx *bolt.Tx, generation []byte) (graph, error) {
 	b := tx.Bucket([]byte(bucketGraph)).Bucket(generation)
 	if b == nil {
-		return graph{}, fmt.Errorf("graph %x: %w", generation, fs.ErrNotExist)
+		return graph{}, fmt.Errorf("there is no graph %x", generation)
 	}
 	g := graph{
 		node:    b.Bucket([]byte(graphNode)),
@@ -67,22 +74,25 @@ func openGraph(tx *bolt.Tx, generation []byte) (graph, error) {
 		subject: b.Bucket([]byte(graphSubject)),
 		link:    b.Bucket([]byte(graphLink)),
 	}
+	if g.node == nil || g.child == nil || g.parent == nil || g.subject == nil || g.link == nil {
+		return graph{}, fmt.Errorf("graph %x is not whole", generation)
+	}
 	return g, nil
 }
 
-// graphInUse is the generation that is read.
-func graphInUse(tx *bolt.Tx) (graph, error) {
-	return openGraph(tx, tx.Bucket([]byte(bucketMeta)).Get([]byte(metaGraph)))
+// readGraph is the generation that is read.
+func readGraph(tx *bolt.Tx) (graph, error) {
+	return openGraph(tx, tx.Bucket([]byte(bucketGraph)).Get([]byte(graphInUse)))
 }
 
-// graphs are the generations that are written: the one in use, and the one
-// that a rebuild is filling.
-func graphs(tx *bolt.Tx) ([]graph, error) {
-	inUse, err := graphInUse(tx)
+// writtenGraphs are the generations that are written: the one in use, and the
+// one that a rebuild is filling.
+func writtenGraphs(tx *bolt.Tx) ([]graph, error) {
+	inUse, err := readGraph(tx)
 	if err != nil {
 		return nil, err
 	}
-	next := tx.Bucket([]byte(bucketMeta)).Get([]byte(metaGraphNext))
+	next := tx.Bucket([]byte(bucketGraph)).Get([]byte(graphFilling))
 	if next == nil {
 		return []graph{inUse}, nil
 	}
@@ -122,7 +132,7 @@ func markAbsent(tx *bolt.Tx, repo string, ds []digest.Digest) error {
 		if err != nil {
 			return err
 		}
-		if err := put(b, k, nil); err != nil {
+		if err := file.Put(b, k, nil); err != nil {
 			return err
 		}
 	}
@@ -130,7 +140,7 @@ func markAbsent(tx *bolt.Tx, repo string, ds []digest.Digest) error {
 }
 
 func recordManifests(tx *bolt.Tx, repo string, ms []mirror.Manifest) error {
-	gs, err := graphs(tx)
+	gs, err := writtenGraphs(tx)
 	if err != nil {
 		return err
 	}
@@ -175,7 +185,7 @@ func (g graph) add(repo string, m mirror.Manifest) error {
 			return err
 		}
 	}
-	return put(g.link, append(namePrefix(repo), self...), nil)
+	return file.Put(g.link, append(namePrefix(repo), self...), nil)
 }
 
 func putPair(b *bolt.Bucket, from, to digest.Digest) error {
@@ -183,7 +193,7 @@ func putPair(b *bolt.Bucket, from, to digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	return put(b, k, nil)
+	return file.Put(b, k, nil)
 }
 
 func putJSON(b *bolt.Bucket, k []byte, v any) error {
@@ -191,7 +201,7 @@ func putJSON(b *bolt.Bucket, k []byte, v any) error {
 	if err != nil {
 		return err
 	}
-	return put(b, k, text)
+	return file.Put(b, k, text)
 }
 
 // describe is what is kept of a manifest. Data that descriptors embed is
@@ -220,7 +230,7 @@ func describe(m mirror.Manifest) (Node, []edge) {
 // inGraph runs fn on the generation in use.
 func (l *Ledger) inGraph(ctx context.Context, fn func(*bolt.Tx, graph) error) error {
 	return l.view(ctx, func(tx *bolt.Tx) error {
-		g, err := graphInUse(tx)
+		g, err := readGraph(tx)
 		if err != nil {
 			return err
 		}
@@ -328,4 +338,3 @@ func (l *Ledger) pairs(ctx context.Context, d digest.Digest, of func(graph) *bol
 		return nil
 	})
 }
-

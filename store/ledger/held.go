@@ -8,6 +8,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	bolt "go.etcd.io/bbolt"
+
+	"lastro/store/ledger/file"
 )
 
 // heldPage is how many digests one transaction asks for or records.
@@ -73,7 +75,7 @@ func recordHeld(tx *bolt.Tx, vault string, ds []digest.Digest) error {
 		if err != nil {
 			return err
 		}
-		if err := put(b, k, nil); err != nil {
+		if err := file.Put(b, k, nil); err != nil {
 			return err
 		}
 	}

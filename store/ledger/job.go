@@ -9,6 +9,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"lastro/store/ledger/file"
 )
 
 // Job is the last run of a job: a sync of a rule, a backup, …
@@ -40,7 +42,8 @@ func (l *Ledger) Job(ctx context.Context, name string) (j Job, err error) {
 // Jobs are the records of all jobs, ordered by name.
 func (l *Ledger) Jobs(ctx context.Context) ([]Job, error) {
 	var jobs []Job
-	for j, err := range scan(ctx, l, scanner[Job]{bucket: top(bucketJob), from: []byte{}, decode: decodeJob}) {
+	scan := file.Scan[Job]{Bucket: bucket(bucketJob), Decode: func(_ *bolt.Tx, k, v []byte) (Job, error) { return decodeJob(k, v) }}
+	for j, err := range scan.All(ctx, l.file) {
 		if err != nil {
 			return nil, err
 		}
@@ -61,7 +64,7 @@ func (l *Ledger) RecordJob(ctx context.Context, j Job) error {
 	}
 	if err == nil {
 		err = l.update(ctx, func(tx *bolt.Tx) error {
-			return put(tx.Bucket([]byte(bucketJob)), []byte(j.Name), text)
+			return file.Put(tx.Bucket([]byte(bucketJob)), []byte(j.Name), text)
 		})
 	}
 	if err != nil {

@@ -8,19 +8,21 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	bolt "go.etcd.io/bbolt"
+
+	"lastro/store/ledger/file"
 )
 
 // Links yields the manifests that repo holds, ordered by digest.
 func (l *Ledger) Links(ctx context.Context, repo string) iter.Seq2[digest.Digest, error] {
 	prefix := namePrefix(repo)
-	return scan(ctx, l, scanner[digest.Digest]{
-		bucket: func(tx *bolt.Tx) (*bolt.Bucket, error) {
-			g, err := graphInUse(tx)
+	return file.Scan[digest.Digest]{
+		Bucket: func(tx *bolt.Tx) (*bolt.Bucket, error) {
+			g, err := readGraph(tx)
 			return g.link, err
 		},
-		prefix: prefix,
-		decode: func(k, _ []byte) (digest.Digest, error) { return lastDigest(k[len(prefix):]) },
-	})
+		Prefix: prefix,
+		Decode: func(_ *bolt.Tx, k, _ []byte) (digest.Digest, error) { return lastDigest(k[len(prefix):]) },
+	}.All(ctx, l.file)
 }
 
 // Linked reports whether repo holds the manifest d.
@@ -91,7 +93,7 @@ func recordChecked(tx *bolt.Tx, repo string, t time.Time, ds []digest.Digest) er
 		if err != nil {
 			return err
 		}
-		if err := put(b, k, appendTime(nil, t)); err != nil {
+		if err := file.Put(b, k, appendTime(nil, t)); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"iter"
@@ -26,8 +27,8 @@ type RepoManifest struct {
 // be absent stay. One rebuild runs at a time; a second waits.
 func (l *Ledger) RebuildGraph(ctx context.Context, found iter.Seq2[RepoManifest, error]) error {
 	select {
-	case l.rebuild <- struct{}{}:
-		defer func() { <-l.rebuild }()
+	case l.rebuilding <- struct{}{}:
+		defer func() { <-l.rebuilding }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -78,19 +79,19 @@ func startGeneration(tx *bolt.Tx) error {
 	if err := dropUnfinished(tx); err != nil {
 		return err
 	}
-	meta := tx.Bucket([]byte(bucketMeta))
-	inUse, err := number(meta.Get([]byte(metaGraph)))
+	all := tx.Bucket([]byte(bucketGraph))
+	inUse, err := number(all.Get([]byte(graphInUse)))
 	if err != nil {
 		return err
 	}
-	if err := meta.Put([]byte(metaGraphNext), numberKey(inUse+1)); err != nil {
+	if err := all.Put([]byte(graphFilling), numberKey(inUse+1)); err != nil {
 		return err
 	}
-	return createGraph(tx, inUse+1)
+	return createGeneration(tx, inUse+1)
 }
 
 func fillPage(tx *bolt.Tx, page []RepoManifest) error {
-	g, err := openGraph(tx, tx.Bucket([]byte(bucketMeta)).Get([]byte(metaGraphNext)))
+	g, err := openGraph(tx, tx.Bucket([]byte(bucketGraph)).Get([]byte(graphFilling)))
 	if err != nil {
 		return err
 	}
@@ -107,26 +108,26 @@ func fillPage(tx *bolt.Tx, page []RepoManifest) error {
 
 // switchGeneration puts the new generation to use and drops the old one.
 func switchGeneration(tx *bolt.Tx) error {
-	meta, all := tx.Bucket([]byte(bucketMeta)), tx.Bucket([]byte(bucketGraph))
-	next := meta.Get([]byte(metaGraphNext))
-	if err := all.DeleteBucket(meta.Get([]byte(metaGraph))); err != nil {
+	all := tx.Bucket([]byte(bucketGraph))
+	old, filled := bytes.Clone(all.Get([]byte(graphInUse))), bytes.Clone(all.Get([]byte(graphFilling)))
+	if err := all.Put([]byte(graphInUse), filled); err != nil {
 		return err
 	}
-	if err := meta.Put([]byte(metaGraph), next); err != nil {
+	if err := all.Delete([]byte(graphFilling)); err != nil {
 		return err
 	}
-	return meta.Delete([]byte(metaGraphNext))
+	return all.DeleteBucket(old)
 }
 
 // dropUnfinished drops the generation that was not put to use, if there is one.
 func dropUnfinished(tx *bolt.Tx) error {
-	meta := tx.Bucket([]byte(bucketMeta))
-	next := meta.Get([]byte(metaGraphNext))
-	if next == nil {
+	all := tx.Bucket([]byte(bucketGraph))
+	unfinished := bytes.Clone(all.Get([]byte(graphFilling)))
+	if unfinished == nil {
 		return nil
 	}
-	if err := tx.Bucket([]byte(bucketGraph)).DeleteBucket(next); err != nil {
+	if err := all.Delete([]byte(graphFilling)); err != nil {
 		return err
 	}
-	return meta.Delete([]byte(metaGraphNext))
+	return all.DeleteBucket(unfinished)
 }

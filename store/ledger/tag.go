@@ -10,6 +10,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	bolt "go.etcd.io/bbolt"
+
+	"lastro/store/ledger/file"
 )
 
 // TagState is where a tag points, or pointed.
@@ -37,11 +39,14 @@ func (l *Ledger) Tag(ctx context.Context, repo, tag string) (s TagState, err err
 // Tags yields the tags of repo, or of every repository when repo is empty,
 // ordered by repository and tag.
 func (l *Ledger) Tags(ctx context.Context, repo string) iter.Seq2[TagState, error] {
-	s := scanner[TagState]{bucket: top(bucketTag), from: []byte{}, decode: decodeTag}
-	if repo != "" {
-		s.prefix, s.from = namePrefix(repo), nil
+	scan := file.Scan[TagState]{
+		Bucket: bucket(bucketTag),
+		Decode: func(_ *bolt.Tx, k, v []byte) (TagState, error) { return decodeTag(k, v) },
 	}
-	return scan(ctx, l, s)
+	if repo != "" {
+		scan.Prefix = namePrefix(repo)
+	}
+	return scan.All(ctx, l.file)
 }
 
 // At is where a tag pointed at a time: at what the newest event until then
@@ -71,34 +76,19 @@ func (l *Ledger) At(ctx context.Context, repo, tag string, t time.Time) (s TagSt
 // Repositories yields the names of the repositories that have a tag or hold a
 // manifest, in order.
 func (l *Ledger) Repositories(ctx context.Context) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		from := []byte{}
-		for from != nil {
-			page, next, err := l.repositories(ctx, from)
-			for _, repo := range page {
-				if !yield(repo, nil) {
-					return
-				}
-			}
-			if err != nil {
-				yield("", err)
-				return
-			}
-			from = next
-		}
-	}
+	return file.Pages([]byte{}, func(from []byte) ([]string, []byte, error) { return l.repositories(ctx, from) })
 }
 
 // repositories reads a page of names, jumping from one to the next in both
 // buckets that know some.
 func (l *Ledger) repositories(ctx context.Context, from []byte) (page []string, next []byte, err error) {
 	err = l.view(ctx, func(tx *bolt.Tx) error {
-		links, err := graphInUse(tx)
+		links, err := readGraph(tx)
 		if err != nil {
 			return err
 		}
 		a, b := tx.Bucket([]byte(bucketTag)).Cursor(), links.link.Cursor()
-		for len(page) < pageSize {
+		for len(page) < file.PageSize {
 			key := first(a, b, from)
 			if key == nil {
 				next = nil
@@ -171,7 +161,7 @@ func follow(tx *bolt.Tx, repo, tag string) error {
 	if err != nil {
 		return err
 	}
-	return put(tags, tagKey(repo, tag), appendTime(v, s.Since))
+	return file.Put(tags, tagKey(repo, tag), appendTime(v, s.Since))
 }
 
 // run walks the tag's history back from limit, to the start of the run of the

@@ -1,9 +1,10 @@
-package ledger
+package file
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -134,7 +135,7 @@ func (w *writer) take() (batch []*change, more bool) {
 			batch = append(batch, c)
 		}
 	}
-	w.queue = append([]*change(nil), w.queue[n:]...)
+	w.queue = slices.Clone(w.queue[n:])
 	return batch, len(w.queue) > 0
 }
 
