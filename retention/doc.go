@@ -1,0 +1,31 @@
+// Package retention decides which tags go, and why. It is pure: no input or
+// output, no clock, nothing but the standard library. Its caller brings a
+// repository's tags and the time, and carries out what is decided.
+//
+// Rules only keep. A tag stays when any line of any matching rule keeps it, so
+// the order of rules, lines and tags means nothing, and adding a line to a
+// keep, or a tag to a repository, takes nothing away from what other lines
+// keep. A tag that no rule matches stays. A rule whose keep has no line keeps
+// everything. Doubt keeps: a tag of unknown age stays.
+//
+// Three things stand above the rules:
+//
+//   - A repository never loses its last tag. When no line keeps any, the newest
+//     stays.
+//   - Attached tags (signatures, SBOMs and the like, which name their subject)
+//     are not counted, not matched and not dated. They stay while a tag that
+//     stays leads to their subject, and go when every tag that leads there
+//     goes. When no tag leads to the subject, nothing here takes it away, and
+//     so nothing takes away what is attached to it.
+//   - A plan that would remove more than max-removals of a repository's tags is
+//     refused whole, with a GuardError.
+//
+// # How many removals are allowed
+//
+// The share is of the tags that count, attached ones left out, rounded down: 20 %
+// of 12 tags are 2. Any share above zero allows at least one, or a repository
+// of four tags could never lose any. A share of zero allows none. When several
+// rules match, the smallest share holds: no rule can widen what another
+// narrows. What the guard refuses, it refuses whole: a part of a plan that
+// nobody meant is no better than all of it.
+package retention
