@@ -87,3 +87,26 @@ func exclusive(w *world, groups map[string]int, group string, run func(context.C
 		return run(ctx)
 	}
 }
+
+func TestManyJobsAndAWeekPassInNoTime(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		var jobs []Job
+		for i := range 20 {
+			jobs = append(jobs, w.job(fmt.Sprint("job ", i), fmt.Sprint("group ", i%3), every(time.Duration(i+1)*time.Hour), time.Minute))
+		}
+		w.begin(jobs...)
+		w.pass(7 * 24 * time.Hour)
+		counts := map[string]int{}
+		for _, r := range w.runs {
+			if r.Ended.IsZero() {
+				counts[r.Job]++
+			}
+		}
+		for i := range 20 {
+			got, want := counts[fmt.Sprint("job ", i)], 7*24/(i+1)
+			if got < want-1 || got > want+1 {
+				t.Errorf("job %d ran %d times, want about %d", i, got, want)
+			}
+		}
+	})
+}

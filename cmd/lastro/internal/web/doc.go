@@ -1,0 +1,51 @@
+// Package web is what the admin address serves.
+//
+//	/healthz     200 while the process lives
+//	/readyz      200 while clients can pull, else 503; JSON says what is wrong
+//	/metrics     for Prometheus, in its own and in the OpenMetrics format
+//	/api/status  the same as `lastro status --output json`
+//
+// Nothing here changes anything, and nothing asks who is there: the address
+// belongs on the loopback or behind something that does.
+//
+// # Metrics
+//
+// Those of the Go runtime and of the process (go_*, process_*), what was
+// registered from elsewhere, and ours:
+//
+//	| metric | type | labels | says |
+//	|---|---|---|---|
+//	| `lastro_build_info` | gauge | version, goversion | always 1 |
+//	| `lastro_ready` | gauge | | 1 while the registry takes requests |
+//	| `lastro_config_reloads_total` | counter | result | readings of the configuration: ok, error |
+//	| `lastro_config_last_reload_success_timestamp_seconds` | gauge | | when the configuration in use was read |
+//	| `lastro_registry_requests_total` | counter | method, kind, code | answered requests |
+//	| `lastro_registry_request_duration_seconds` | histogram | method, kind | how long they took |
+//	| `lastro_registry_requests_in_flight` | gauge | kind | requests being answered |
+//	| `lastro_registry_response_bytes_total` | counter | kind | bytes of answers |
+//	| `lastro_job_runs_total` | counter | job, name, result | runs that ended: ok, part, error, interrupted |
+//	| `lastro_job_running` | gauge | job, name | runs that go on |
+//	| `lastro_job_duration_seconds` | histogram | job | how long runs took |
+//	| `lastro_job_last_duration_seconds` | gauge | job, name | how long the last run took |
+//	| `lastro_job_last_end_timestamp_seconds` | gauge | job, name | when the last run ended |
+//	| `lastro_job_last_success_timestamp_seconds` | gauge | job, name | when the last run ended that left nothing undone |
+//	| `lastro_job_last_failed_items` | gauge | job, name | what the last run could not do |
+//	| `lastro_job_transferred_bytes_total` | counter | job, name | bytes from upstreams (sync), to a vault (backup) |
+//	| `lastro_job_upstream_requests_total` | counter | job, name | requests to upstreams |
+//	| `lastro_store_repositories` | gauge | | repositories in the local registry |
+//	| `lastro_store_tags` | gauge | | tags in it |
+//	| `lastro_store_images` | gauge | | manifests and indexes in it |
+//	| `lastro_store_blobs` | gauge | | files of content in it |
+//	| `lastro_store_bytes` | gauge | | bytes of content in it |
+//	| `lastro_store_counted_timestamp_seconds` | gauge | | when these five were counted: every five minutes at most |
+//	| `lastro_data_available_bytes` | gauge | | free on the disk of the data folder |
+//	| `lastro_data_size_bytes` | gauge | | size of that disk |
+//	| `lastro_vault_snapshots` | gauge | vault | snapshots in a vault |
+//	| `lastro_vault_snapshot_age_seconds` | gauge | vault | age of the newest: what a loss now would cost |
+//
+// The labels have few values, whatever clients ask for: job is sync, retain,
+// backup or verify; name and vault are names in the configuration, or "other";
+// kind is base, catalog, manifest, blob, tags, referrers, upload or other;
+// method and code are those that HTTP knows, "other", and for answers that were
+// broken off the code "aborted". No label holds a repository, tag or digest.
+package web
