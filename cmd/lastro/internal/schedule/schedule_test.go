@@ -65,7 +65,7 @@ func (w *world) now() time.Time {
 func (w *world) set(at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.shift = at.Sub(time.Now())
+	w.shift = time.Until(at)
 }
 
 func (w *world) Last(_ context.Context, job string) (time.Time, error) {

@@ -23,15 +23,15 @@
 //	| `lastro_registry_request_duration_seconds` | histogram | method, kind | how long they took |
 //	| `lastro_registry_requests_in_flight` | gauge | kind | requests being answered |
 //	| `lastro_registry_response_bytes_total` | counter | kind | bytes of answers |
-//	| `lastro_job_runs_total` | counter | job, name, result | runs that ended: ok, part, error, interrupted |
-//	| `lastro_job_running` | gauge | job, name | runs that go on |
-//	| `lastro_job_duration_seconds` | histogram | job | how long runs took |
-//	| `lastro_job_last_duration_seconds` | gauge | job, name | how long the last run took |
-//	| `lastro_job_last_end_timestamp_seconds` | gauge | job, name | when the last run ended |
-//	| `lastro_job_last_success_timestamp_seconds` | gauge | job, name | when the last run ended that left nothing undone |
-//	| `lastro_job_last_failed_items` | gauge | job, name | what the last run could not do |
-//	| `lastro_job_transferred_bytes_total` | counter | job, name | bytes from upstreams (sync), to a vault (backup) |
-//	| `lastro_job_upstream_requests_total` | counter | job, name | requests to upstreams |
+//	| `lastro_job_runs_total` | counter | kind, name, result | runs that ended: ok, part, error, interrupted |
+//	| `lastro_job_running` | gauge | kind, name | runs that go on |
+//	| `lastro_job_duration_seconds` | histogram | kind | how long runs took |
+//	| `lastro_job_last_duration_seconds` | gauge | kind, name | how long the last run took |
+//	| `lastro_job_last_end_timestamp_seconds` | gauge | kind, name | when the last run ended |
+//	| `lastro_job_last_success_timestamp_seconds` | gauge | kind, name | when the last run ended that left nothing undone |
+//	| `lastro_job_last_failed_items` | gauge | kind, name | what the last run could not do |
+//	| `lastro_job_transferred_bytes_total` | counter | kind, name | bytes from upstreams (sync), to a vault (backup) |
+//	| `lastro_job_upstream_requests_total` | counter | kind, name | requests to upstreams |
 //	| `lastro_store_repositories` | gauge | | repositories in the local registry |
 //	| `lastro_store_tags` | gauge | | tags in it |
 //	| `lastro_store_images` | gauge | | manifests and indexes in it |
@@ -43,9 +43,10 @@
 //	| `lastro_vault_snapshots` | gauge | vault | snapshots in a vault |
 //	| `lastro_vault_snapshot_age_seconds` | gauge | vault | age of the newest: what a loss now would cost |
 //
-// The labels have few values, whatever clients ask for: job is sync, retain,
-// backup or verify; name and vault are names in the configuration, or "other";
-// kind is base, catalog, manifest, blob, tags, referrers, upload or other;
-// method and code are those that HTTP knows, "other", and for answers that were
-// broken off the code "aborted". No label holds a repository, tag or digest.
+// The labels have few values, whatever clients ask for. The kind of a job is
+// sync, retain, backup or verify; name and vault are names in the configuration,
+// or "other". The kind of a request is base, catalog, manifest, blob, tags,
+// referrers, upload or other; method and code are those that HTTP knows,
+// "other", and for answers that were broken off the code "aborted". No label
+// holds a repository, tag or digest.
 package web

@@ -9,7 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Job is what runs are counted under.
+// Job is what runs are counted under. No label is called job: Prometheus calls
+// what it scrapes so.
 type Job struct {
 	Kind string // sync, retain, backup, verify: one of a few words of the program's own
 	Name string // of the rule or vault
@@ -65,15 +66,15 @@ func newJobMetrics() *jobMetrics {
 	return &jobMetrics{
 		known:     map[Job]bool{},
 		active:    map[Job]int{},
-		running:   desc("job_running", "Runs that go on.", "job", "name"),
-		runs:      counter("job_runs_total", "Runs that have ended, by result (ok, part, error, interrupted).", "job", "name", "result"),
-		took:      histogram("job_duration_seconds", "How long runs took.", []float64{1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 21600}, "job"),
-		lastTook:  gauge("job_last_duration_seconds", "How long the last run took.", "job", "name"),
-		lastEnd:   gauge("job_last_end_timestamp_seconds", "When the last run ended, however it did.", "job", "name"),
-		succeeded: gauge("job_last_success_timestamp_seconds", "When the last run ended that left nothing undone.", "job", "name"),
-		failed:    gauge("job_last_failed_items", "Items that failed in the last run that was not broken off.", "job", "name"),
-		bytes:     counter("job_transferred_bytes_total", "Bytes that runs moved: from upstreams in a sync, to a vault in a backup.", "job", "name"),
-		requests:  counter("job_upstream_requests_total", "Requests that runs sent to upstreams.", "job", "name"),
+		running:   desc("job_running", "Runs that go on.", "kind", "name"),
+		runs:      counter("job_runs_total", "Runs that have ended, by result (ok, part, error, interrupted).", "kind", "name", "result"),
+		took:      histogram("job_duration_seconds", "How long runs took.", []float64{1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 21600}, "kind"),
+		lastTook:  gauge("job_last_duration_seconds", "How long the last run took.", "kind", "name"),
+		lastEnd:   gauge("job_last_end_timestamp_seconds", "When the last run ended, however it did.", "kind", "name"),
+		succeeded: gauge("job_last_success_timestamp_seconds", "When the last run ended that left nothing undone.", "kind", "name"),
+		failed:    gauge("job_last_failed_items", "Items that failed in the last run that was not broken off.", "kind", "name"),
+		bytes:     counter("job_transferred_bytes_total", "Bytes that runs moved: from upstreams in a sync, to a vault in a backup.", "kind", "name"),
+		requests:  counter("job_upstream_requests_total", "Requests that runs sent to upstreams.", "kind", "name"),
 	}
 }
 
@@ -150,7 +151,7 @@ func (m *jobMetrics) begin(j Job) {
 
 func (m *jobMetrics) forget(j Job) {
 	for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.runs, m.lastTook, m.lastEnd, m.succeeded, m.failed, m.bytes, m.requests} {
-		v.DeletePartialMatch(prometheus.Labels{"job": j.Kind, "name": j.Name})
+		v.DeletePartialMatch(prometheus.Labels{"kind": j.Kind, "name": j.Name})
 	}
 }
 

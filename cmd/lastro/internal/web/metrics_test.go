@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,12 +34,12 @@ func busy(t *testing.T) *Server {
 	s.Ready(true)
 	s.Reloaded(nil)
 	s.Reloaded(errors.New("bad file"))
-	sync, backup := Job{"sync", "debian"}, Job{"backup", "main"}
-	s.Jobs([]Job{sync, backup})
+	debian, backup := Job{"sync", "debian"}, Job{"backup", "main"}
+	s.Jobs([]Job{debian, backup})
 	s.Succeeded(backup, fixed().Add(-time.Hour))
-	s.Succeeded(sync, time.Time{})
-	s.Began(sync)
-	s.Ended(Run{Job: sync, Started: fixed().Add(-time.Minute), Ended: fixed(), Bytes: 1000, Requests: 12})
+	s.Succeeded(debian, time.Time{})
+	s.Began(debian)
+	s.Ended(Run{Job: debian, Started: fixed().Add(-time.Minute), Ended: fixed(), Bytes: 1000, Requests: 12})
 	s.Began(backup)
 	s.Vaults([]Vault{{Name: "main", Snapshots: 4, Newest: fixed().Add(-time.Hour)}, {Name: "new"}})
 	handler := s.Instrument(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") }))
@@ -187,7 +188,7 @@ func TestJobs(t *testing.T) {
 		s.Ended(Run{Job: j, Started: fixed().Add(-time.Minute), Ended: fixed(), Err: err, Failed: failed, Bytes: 10, Requests: 2})
 	}
 	run(debian, errors.New("disk full"), 0)
-	if got := value(t, s, "lastro_job_last_success_timestamp_seconds", "job=sync", "name=debian"); got != -1 {
+	if got := value(t, s, "lastro_job_last_success_timestamp_seconds", "kind=sync", "name=debian"); got != -1 {
 		t.Errorf("success after a failure: %v", got)
 	}
 	run(debian, nil, 0)
@@ -199,19 +200,19 @@ func TestJobs(t *testing.T) {
 		labels []string
 		want   float64
 	}{
-		{"lastro_job_runs_total", []string{"job=sync", "name=debian", "result=ok"}, 1},
-		{"lastro_job_runs_total", []string{"job=sync", "name=debian", "result=part"}, 1},
-		{"lastro_job_runs_total", []string{"job=sync", "name=debian", "result=error"}, 1},
-		{"lastro_job_runs_total", []string{"job=sync", "name=debian", "result=interrupted"}, 1},
-		{"lastro_job_runs_total", []string{"job=sync", "name=other", "result=ok"}, 1},
-		{"lastro_job_runs_total", []string{"job=sync", "name=alpine", "result=ok"}, -1},
-		{"lastro_job_running", []string{"job=sync", "name=debian"}, 0},
-		{"lastro_job_duration_seconds", []string{"job=sync"}, 5},
-		{"lastro_job_last_duration_seconds", []string{"job=sync", "name=debian"}, 60},
-		{"lastro_job_last_failed_items", []string{"job=sync", "name=debian"}, 3},
-		{"lastro_job_last_success_timestamp_seconds", []string{"job=sync", "name=debian"}, seconds(fixed())},
-		{"lastro_job_transferred_bytes_total", []string{"job=sync", "name=debian"}, 40},
-		{"lastro_job_upstream_requests_total", []string{"job=sync", "name=debian"}, 8},
+		{"lastro_job_runs_total", []string{"kind=sync", "name=debian", "result=ok"}, 1},
+		{"lastro_job_runs_total", []string{"kind=sync", "name=debian", "result=part"}, 1},
+		{"lastro_job_runs_total", []string{"kind=sync", "name=debian", "result=error"}, 1},
+		{"lastro_job_runs_total", []string{"kind=sync", "name=debian", "result=interrupted"}, 1},
+		{"lastro_job_runs_total", []string{"kind=sync", "name=other", "result=ok"}, 1},
+		{"lastro_job_runs_total", []string{"kind=sync", "name=alpine", "result=ok"}, -1},
+		{"lastro_job_running", []string{"kind=sync", "name=debian"}, 0},
+		{"lastro_job_duration_seconds", []string{"kind=sync"}, 5},
+		{"lastro_job_last_duration_seconds", []string{"kind=sync", "name=debian"}, 60},
+		{"lastro_job_last_failed_items", []string{"kind=sync", "name=debian"}, 3},
+		{"lastro_job_last_success_timestamp_seconds", []string{"kind=sync", "name=debian"}, seconds(fixed())},
+		{"lastro_job_transferred_bytes_total", []string{"kind=sync", "name=debian"}, 40},
+		{"lastro_job_upstream_requests_total", []string{"kind=sync", "name=debian"}, 8},
 	} {
 		if got := value(t, s, c.name, c.labels...); got != c.want {
 			t.Errorf("%s%v: got %v, want %v", c.name, c.labels, got, c.want)
@@ -225,17 +226,17 @@ func TestAJobThatLeavesTheConfigurationWhileItRuns(t *testing.T) {
 	s.Jobs([]Job{debian})
 	s.Began(debian)
 	s.Jobs([]Job{alpine})
-	if got := value(t, s, "lastro_job_running", "job=sync", "name=other"); got != 1 {
+	if got := value(t, s, "lastro_job_running", "kind=sync", "name=other"); got != 1 {
 		t.Errorf("running: got %v, want 1", got)
 	}
 	s.Ended(Run{Job: debian, Started: fixed(), Ended: fixed()})
-	if got := value(t, s, "lastro_job_running", "job=sync", "name=other"); got != -1 {
+	if got := value(t, s, "lastro_job_running", "kind=sync", "name=other"); got != -1 {
 		t.Errorf("running: got %v, want no series", got)
 	}
 	if text := body(t, get(t, s, "/metrics")); strings.Contains(text, "debian") {
 		t.Errorf("a job that is gone still has series:\n%s", text)
 	}
-	if got := value(t, s, "lastro_job_runs_total", "job=sync", "name=alpine", "result=ok"); got != 0 {
+	if got := value(t, s, "lastro_job_runs_total", "kind=sync", "name=alpine", "result=ok"); got != 0 {
 		t.Errorf("a new job: got %v, want 0", got)
 	}
 }
@@ -306,4 +307,24 @@ func TestTheStockIsCountedNowAndThen(t *testing.T) {
 		}
 		want("after the end", 2)
 	})
+}
+
+func TestManyMayReportAndReadAtOnce(t *testing.T) {
+	s := busy(t)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			job := Job{"sync", fmt.Sprint(i % 3)}
+			s.Began(job)
+			s.Jobs([]Job{job})
+			s.Snapshot(Vault{Name: "main", Snapshots: i})
+			s.Ready(i%2 == 0)
+			s.Reloaded(nil)
+			if r := get(t, s, "/metrics"); r.StatusCode != 200 {
+				t.Errorf("got %d", r.StatusCode)
+			}
+			s.Ended(Run{Job: job, Started: fixed(), Ended: fixed()})
+		})
+	}
+	wg.Wait()
 }
