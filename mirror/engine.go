@@ -1,0 +1,120 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Source is one upstream registry. *upstream.Registry implements it.
+type Source interface {
+	// Repositories lists the catalog. Upstreams without one answer errors.ErrUnsupported.
+	Repositories(ctx context.Context) iter.Seq2[string, error]
+	// Tags lists the valid tags of a repository, in pages behind the scenes.
+	Tags(ctx context.Context, repo string) iter.Seq2[string, error]
+	// Head resolves a tag or digest; fs.ErrNotExist.
+	Head(ctx context.Context, repo, ref string) (ocispec.Descriptor, error)
+	// Manifest reads a manifest of at most MaxManifest bytes, verified.
+	Manifest(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error)
+	// Blob opens content from an offset, or from earlier, and says from where.
+	Blob(ctx context.Context, repo string, desc ocispec.Descriptor, offset int64) (io.ReadCloser, int64, error)
+	// Referrers lists what refers to a digest; errors.ErrUnsupported without the API.
+	Referrers(ctx context.Context, repo string, d digest.Digest) ([]ocispec.Descriptor, error)
+	// Requests is how many requests were sent so far.
+	Requests() int64
+}
+
+// Engine copies images from upstreams into the local registry. Its fields are
+// set before use; Dest, Source and Now are required. It may be used from many
+// goroutines.
+type Engine struct {
+	Dest     Destination
+	Source   func(host string) (Source, error)
+	Log      *slog.Logger // nil: nothing is logged
+	Now      func() time.Time
+	Progress Progress // nil: nobody watches
+	Jobs     int      // images at once; 0: 4
+}
+
+const (
+	defaultJobs   = 4
+	blobsPerImage = 4
+	// referrersBeat is how often an unchanged image's referrers are asked for again.
+	referrersBeat = 24 * time.Hour
+)
+
+func (e *Engine) jobs() int {
+	if e.Jobs > 0 {
+		return e.Jobs
+	}
+	return defaultJobs
+}
+
+func (e *Engine) log() *slog.Logger {
+	if e.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return e.Log
+}
+
+func (e *Engine) progress() Progress {
+	if e.Progress == nil {
+		return silent{}
+	}
+	return e.Progress
+}
+
+type silent struct{}
+
+func (silent) Plan(int, int64)    {}
+func (silent) Bytes(int64)        {}
+func (silent) Done(string, error) {}
+
+// meter counts the requests that sources get during one plan or apply.
+type meter struct {
+	open func(host string) (Source, error)
+
+	mu      sync.Mutex
+	sources map[string]Source
+	before  map[string]int64
+}
+
+func newMeter(open func(string) (Source, error)) *meter {
+	return &meter{open: open, sources: map[string]Source{}, before: map[string]int64{}}
+}
+
+func (m *meter) source(host string) (Source, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s, ok := m.sources[host]; ok {
+		return s, nil
+	}
+	s, err := m.open(host)
+	if err != nil {
+		return nil, err
+	}
+	m.sources[host], m.before[host] = s, s.Requests()
+	return s, nil
+}
+
+func (m *meter) requests() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var n int64
+	for host, s := range m.sources {
+		n += s.Requests() - m.before[host]
+	}
+	return n
+}
+
+// interrupted reports whether an error is only the end of ctx.
+func interrupted(ctx context.Context, err error) bool {
+	return err != nil && ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
+}

@@ -1,0 +1,202 @@
+package mirror
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// graph copies the closure of one image. Manifests are walked one after the
+// other, because each says what comes next; blobs are fetched beside each other.
+type graph struct {
+	*applying
+	src    Source
+	rule   *rule
+	change change
+
+	seen      map[digest.Digest]bool // manifests
+	content   map[digest.Digest]bool // blobs
+	manifests []Manifest             // children before parents, referrers after subjects
+	absent    []digest.Digest
+	wanted    []ocispec.Descriptor
+	checked   bool
+}
+
+func (g *graph) copy(ctx context.Context) (Published, error) {
+	if err := g.manifest(ctx, g.change.desc, 0); err != nil {
+		return Published{}, err
+	}
+	if g.rule.Referrers {
+		if err := g.referrers(ctx); err != nil {
+			return Published{}, err
+		}
+		if err := g.attached(ctx); err != nil {
+			return Published{}, err
+		}
+	}
+	if err := g.fetchBlobs(ctx); err != nil {
+		return Published{}, err
+	}
+	return g.Dest.Publish(ctx, Publication{
+		Repo: g.change.to, Tag: g.change.tag, Root: g.change.desc,
+		Manifests: g.manifests, Absent: g.absent, Checked: g.checked,
+		By: "sync", Reason: fmt.Sprintf("rule %s: %s/%s:%s: %s", g.rule.Name, g.rule.host, g.change.repository, g.change.tag, g.change.reason),
+	})
+}
+
+// manifest reads one manifest and all below it.
+func (g *graph) manifest(ctx context.Context, desc ocispec.Descriptor, depth int) error {
+	if g.seen[desc.Digest] {
+		return nil
+	}
+	if depth > maxDepth {
+		return fmt.Errorf("manifest %s: indexes inside each other more than %d deep", desc.Digest, maxDepth)
+	}
+	g.seen[desc.Digest] = true
+	m, err := g.read(ctx, desc)
+	if err != nil {
+		return err
+	}
+	for r := range g.rule.kept(m) {
+		g.want(r.Descriptor)
+	}
+	selected, absent := split(m, g.rule.platforms)
+	if len(selected) == 0 && len(absent) > 0 {
+		return fmt.Errorf("index %s has none of the platforms %v, only %s", desc.Digest, g.rule.Platforms, platformsOf(m))
+	}
+	g.absent = append(g.absent, absent...)
+	for _, child := range selected {
+		if err := g.manifest(ctx, child.Descriptor, depth+1); err != nil {
+			return err
+		}
+	}
+	g.manifests = append(g.manifests, m)
+	return nil
+}
+
+func (g *graph) want(desc ocispec.Descriptor) {
+	if !g.content[desc.Digest] {
+		g.content[desc.Digest] = true
+		g.wanted = append(g.wanted, desc)
+	}
+}
+
+// read gets a manifest from the local registry, or from upstream into it.
+func (g *graph) read(ctx context.Context, desc ocispec.Descriptor) (Manifest, error) {
+	held, raw, err := g.Dest.Manifest(ctx, "", desc.Digest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return g.fetchManifest(ctx, desc)
+	}
+	if err != nil {
+		return Manifest{}, fmt.Errorf("local manifest %s: %w", desc.Digest, err)
+	}
+	if desc.MediaType == "" {
+		desc.MediaType = held.MediaType
+	}
+	return g.parse(desc, raw)
+}
+
+func (g *graph) fetchManifest(ctx context.Context, desc ocispec.Descriptor) (Manifest, error) {
+	got, raw, err := g.src.Manifest(ctx, g.change.repository, desc.Digest.String())
+	if err != nil {
+		return Manifest{}, fmt.Errorf("upstream manifest %s: %w", desc.Digest, err)
+	}
+	g.transferred.Add(int64(len(raw)))
+	if desc.MediaType == "" {
+		desc.MediaType = got.MediaType
+	}
+	m, err := g.parse(desc, raw)
+	if err != nil {
+		return Manifest{}, fmt.Errorf("upstream: %w", err)
+	}
+	fetch := func(context.Context, int64) (io.ReadCloser, int64, error) {
+		return io.NopCloser(bytes.NewReader(raw)), 0, nil
+	}
+	if err := g.Dest.Ingest(ctx, m.Descriptor, fetch); err != nil {
+		return Manifest{}, fmt.Errorf("local manifest %s: %w", desc.Digest, err)
+	}
+	return m, nil
+}
+
+// parse refuses a size that is not what the parent says.
+func (g *graph) parse(desc ocispec.Descriptor, raw []byte) (Manifest, error) {
+	if desc.Size > 0 && desc.Size != int64(len(raw)) {
+		return Manifest{}, fmt.Errorf("manifest %s has %d bytes where its descriptor says %d", desc.Digest, len(raw), desc.Size)
+	}
+	desc.Size = int64(len(raw))
+	return ParseManifest(desc, raw)
+}
+
+// referrers adds what the upstream's referrers API says of every manifest,
+// referrers of referrers included: manifests grows meanwhile.
+func (g *graph) referrers(ctx context.Context) error {
+	if _, known := g.noReferrers.Load(g.rule.host); known {
+		g.checked = true
+		return nil
+	}
+	for i := 0; i < len(g.manifests); i++ {
+		subject := g.manifests[i].Descriptor.Digest
+		found, err := g.src.Referrers(ctx, g.change.repository, subject)
+		if errors.Is(err, errors.ErrUnsupported) {
+			g.noReferrers.Store(g.rule.host, true)
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("upstream referrers of %s: %w", subject, err)
+		}
+		for _, desc := range found {
+			if err := g.manifest(ctx, bare(desc), 0); err != nil {
+				return fmt.Errorf("referrer %s of %s: %w", desc.Digest, subject, err)
+			}
+		}
+	}
+	g.checked = true
+	return nil
+}
+
+// bare is what a referrers list says of a manifest that its own bytes do not.
+func bare(desc ocispec.Descriptor) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}
+}
+
+// attached copies the tags that attach something to the image before its own
+// tag moves, so that nobody sees the image without its signature.
+func (g *graph) attached(ctx context.Context) error {
+	for _, m := range g.manifests {
+		for _, tag := range g.change.attached[m.Descriptor.Digest] {
+			if err := g.attachedTag(ctx, tag); err != nil {
+				return fmt.Errorf("attached tag %s: %w", tag, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (g *graph) attachedTag(ctx context.Context, tag string) error {
+	desc, err := g.src.Head(ctx, g.change.repository, tag)
+	if err != nil {
+		return fmt.Errorf("upstream: %w", err)
+	}
+	c := change{repository: g.change.repository, to: g.change.to, tag: tag, desc: desc, attached: g.change.attached, reason: "attached to " + g.change.tag}
+	whole := *g.rule
+	whole.platforms = nil // what is attached has no platforms to choose from
+	sub := &graph{applying: g.applying, src: g.src, rule: &whole, change: c, seen: map[digest.Digest]bool{}, content: map[digest.Digest]bool{}}
+	_, err = sub.copy(ctx)
+	return err
+}
+
+func (g *graph) fetchBlobs(ctx context.Context) error {
+	eg, gctx := errgroup.WithContext(ctx)
+	eg.SetLimit(blobsPerImage)
+	for _, desc := range g.wanted {
+		eg.Go(func() error { return g.blob(gctx, desc) })
+	}
+	return eg.Wait()
+}

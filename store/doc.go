@@ -1,0 +1,16 @@
+// Package store is the local registry: distribution's layout on disk, our own
+// durable writer, and the ledger beside it.
+//
+//	<data>/lock        held while a process has the folder open
+//	<data>/ledger.db   what happened, and what refers to what
+//	<data>/registry/   distribution's layout, see package layout
+//	<data>/partial/    unfinished downloads
+//
+// # Guarantees
+//
+//   - A tag moves only when its whole image is stored, verified and durable.
+//   - The ledger knows a manifest's references before a client can see it.
+//   - The registry says what is, and the ledger what happened: what a crash
+//     left between the two is mended when the store is opened.
+//   - Doubt keeps: what cannot be read is not taken for absent.
+package store

@@ -1,0 +1,185 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"lastro/mirror"
+	"lastro/store/layout"
+	"lastro/store/ledger"
+)
+
+// Publish makes an image visible whose content was all ingested. The order is
+// what makes a crash harmless: edges into the ledger, links of blobs, links of
+// manifests (children first), one barrier, the tag, the event. Publishing what
+// is there already records nothing.
+func (s *Store) Publish(ctx context.Context, p mirror.Publication) (mirror.Published, error) {
+	published, err := s.publish(ctx, p)
+	if err != nil {
+		return published, fmt.Errorf("publish %s:%s: local registry: %w", p.Repo, p.Tag, err)
+	}
+	return published, nil
+}
+
+func (s *Store) publish(ctx context.Context, p mirror.Publication) (mirror.Published, error) {
+	if err := s.checkPublication(ctx, p); err != nil {
+		return mirror.Published{}, err
+	}
+	if err := s.ledger.RecordGraph(ctx, p.Repo, p.Manifests, p.Absent); err != nil {
+		return mirror.Published{}, err
+	}
+	if err := s.link(ctx, p); err != nil {
+		return mirror.Published{}, err
+	}
+	if p.Checked {
+		if err := s.ledger.RecordReferrersChecked(ctx, p.Repo, s.now(), p.Root.Digest); err != nil {
+			return mirror.Published{}, err
+		}
+	}
+	if p.Tag == "" {
+		return mirror.Published{}, s.tree.Barrier()
+	}
+	return s.moveTag(ctx, p)
+}
+
+// checkPublication refuses names that are none, and an image that is not here.
+func (s *Store) checkPublication(ctx context.Context, p mirror.Publication) error {
+	if err := layout.CheckRepository(p.Repo); err != nil {
+		return err
+	}
+	if p.Tag != "" {
+		if err := layout.CheckTag(p.Tag); err != nil {
+			return err
+		}
+	}
+	for _, m := range p.Manifests {
+		if has, err := s.Has(ctx, m.Descriptor); err != nil || !has {
+			return errors.Join(fmt.Errorf("manifest %s is not stored", m.Descriptor.Digest), err)
+		}
+	}
+	return nil
+}
+
+// link lets the repository serve blobs and manifests by digest.
+func (s *Store) link(ctx context.Context, p mirror.Publication) error {
+	// distribution's collector needs the folder, in a repository of indexes only too.
+	if err := s.tree.Folder(path.Join(layout.Repositories, p.Repo, "_layers")); err != nil {
+		return err
+	}
+	for _, m := range p.Manifests {
+		for _, r := range m.Refs {
+			if r.Role == mirror.RoleChild {
+				continue
+			}
+			has, err := s.Has(ctx, r.Descriptor)
+			if err != nil {
+				return err
+			}
+			if !has && r.Role == mirror.RoleForeign {
+				continue
+			}
+			if !has {
+				return fmt.Errorf("%s %s of manifest %s is not stored", r.Role, r.Digest, m.Descriptor.Digest)
+			}
+			if err := s.tree.Link(layout.Layer(p.Repo, r.Digest), r.Digest); err != nil {
+				return err
+			}
+		}
+	}
+	return s.linkManifests(ctx, p)
+}
+
+func (s *Store) linkManifests(ctx context.Context, p mirror.Publication) error {
+	if err := s.tree.Barrier(); err != nil {
+		return err
+	}
+	for _, m := range p.Manifests {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := s.tree.Link(layout.Revision(p.Repo, m.Descriptor.Digest), m.Descriptor.Digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) moveTag(ctx context.Context, p mirror.Publication) (mirror.Published, error) {
+	defer s.tags.lock(p.Repo + ":" + p.Tag)()
+	previous, err := s.Resolve(ctx, p.Repo, p.Tag)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return mirror.Published{}, err
+	}
+	if previous == p.Root.Digest {
+		return mirror.Published{Previous: previous}, s.noteUnmoved(ctx, p)
+	}
+	if err := ctx.Err(); err != nil {
+		return mirror.Published{}, err
+	}
+	if err := s.tree.LinkDurably(layout.Tag(p.Repo, p.Tag), p.Root.Digest); err != nil {
+		return mirror.Published{}, err
+	}
+	// The tag has moved: from here on the record is due even if ctx ends.
+	err = s.ledger.RecordEvent(context.WithoutCancel(ctx), s.event(p, previous))
+	return mirror.Published{Previous: previous, Changed: true}, err
+}
+
+// noteUnmoved records what a restore says of a tag that its history had
+// already brought back, and the event of a tag that the ledger does not know.
+func (s *Store) noteUnmoved(ctx context.Context, p mirror.Publication) error {
+	known, err := s.ledger.Tag(ctx, p.Repo, p.Tag)
+	if err == nil && known.Digest == p.Root.Digest {
+		return nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return s.ledger.RecordEvent(ctx, s.event(p, known.Digest))
+}
+
+func (s *Store) event(p mirror.Publication, previous digest.Digest) ledger.Event {
+	kind := p.Kind
+	switch {
+	case kind == "" && previous == "":
+		kind = ledger.Seen
+	case kind == "":
+		kind = ledger.Moved
+	}
+	return ledger.Event{Time: s.now(), Repo: p.Repo, Tag: p.Tag, Digest: p.Root.Digest, Previous: previous, Event: kind, By: p.By, Reason: p.Reason}
+}
+
+// Untag removes a tag, durably, and then records e as its removal. A tag that
+// is not there is fs.ErrNotExist.
+func (s *Store) Untag(ctx context.Context, repo, tag string, e ledger.Event) error {
+	defer s.tags.lock(repo + ":" + tag)()
+	previous, err := s.Resolve(ctx, repo, tag)
+	if err != nil {
+		return fmt.Errorf("untag %s:%s: %w", repo, tag, err)
+	}
+	if err := s.tree.Remove(path.Join(layout.Tags(repo), tag)); err != nil {
+		return fmt.Errorf("untag %s:%s: %w", repo, tag, err)
+	}
+	e.Time, e.Repo, e.Tag, e.Digest, e.Previous, e.Event = s.now(), repo, tag, "", previous, ledger.Removed
+	return s.ledger.RecordEvent(context.WithoutCancel(ctx), e)
+}
+
+// tagLocks lets one writer at a time move a tag.
+type tagLocks struct {
+	stripes [64]sync.Mutex
+}
+
+func (l *tagLocks) lock(name string) (unlock func()) {
+	var h uint32 = 2166136261
+	for i := range len(name) {
+		h = (h ^ uint32(name[i])) * 16777619
+	}
+	m := &l.stripes[h%uint32(len(l.stripes))]
+	m.Lock()
+	return m.Unlock
+}

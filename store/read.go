@@ -1,0 +1,235 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lastro/mirror"
+	"lastro/store/layout"
+)
+
+// Tag is a tag as it lies on disk.
+type Tag struct {
+	Name   string
+	Digest digest.Digest
+}
+
+// Repositories yields the repositories on disk, ordered by name.
+func (s *Store) Repositories(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) { s.repositories(ctx, "", yield) }
+}
+
+func (s *Store) repositories(ctx context.Context, prefix string, yield func(string, error) bool) bool {
+	if err := ctx.Err(); err != nil {
+		yield("", err)
+		return false
+	}
+	entries, err := s.tree.Entries(strings.TrimSuffix(layout.Repositories+"/"+prefix, "/"))
+	if err != nil {
+		yield("", fmt.Errorf("local registry: list repositories: %w", err))
+		return false
+	}
+	for _, e := range entries {
+		if !e.IsDir() || strings.HasPrefix(e.Name(), "_") {
+			continue
+		}
+		name := prefix + e.Name()
+		if _, err := s.tree.Stat(layout.Repositories + "/" + name + "/_manifests"); err == nil && !yield(name, nil) {
+			return false
+		}
+		if !s.repositories(ctx, name+"/", yield) {
+			return false
+		}
+	}
+	return true
+}
+
+// Tags yields the tags of a repository on disk, ordered by name. A tag whose
+// link cannot be read is yielded with its name and the error, and the rest
+// follows.
+func (s *Store) Tags(ctx context.Context, repo string) iter.Seq2[Tag, error] {
+	return func(yield func(Tag, error) bool) {
+		if err := layout.CheckRepository(repo); err != nil {
+			yield(Tag{}, err)
+			return
+		}
+		entries, err := s.tree.Entries(layout.Tags(repo))
+		if err != nil {
+			yield(Tag{}, fmt.Errorf("local %s: list tags: %w", repo, err))
+			return
+		}
+		for _, e := range entries {
+			d, err := s.tree.ReadLink(layout.Tag(repo, e.Name()))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				err = fmt.Errorf("local %s:%s: %w", repo, e.Name(), err)
+			}
+			if err == nil {
+				err = ctx.Err()
+			}
+			if !yield(Tag{e.Name(), d}, err) {
+				return
+			}
+		}
+	}
+}
+
+// Revisions yields the manifests that a repository serves.
+func (s *Store) Revisions(ctx context.Context, repo string) iter.Seq2[digest.Digest, error] {
+	return func(yield func(digest.Digest, error) bool) {
+		if err := layout.CheckRepository(repo); err != nil {
+			yield("", err)
+			return
+		}
+		algorithms, err := s.tree.Entries(layout.Revisions(repo))
+		if err != nil {
+			yield("", fmt.Errorf("local %s: list manifests: %w", repo, err))
+			return
+		}
+		for _, algorithm := range algorithms {
+			if !s.revisions(ctx, repo, algorithm.Name(), yield) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Store) revisions(ctx context.Context, repo, algorithm string, yield func(digest.Digest, error) bool) bool {
+	entries, err := s.tree.Entries(layout.Revisions(repo) + "/" + algorithm)
+	if err != nil {
+		yield("", fmt.Errorf("local %s: list manifests: %w", repo, err))
+		return false
+	}
+	for _, e := range entries {
+		d := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), e.Name())
+		if d.Validate() != nil {
+			continue
+		}
+		linked, err := s.tree.ReadLink(layout.Revision(repo, d))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil && linked != d {
+			err = fmt.Errorf("local %s: the link of manifest %s says %s", repo, d, linked)
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if !yield(d, err) {
+			return false
+		}
+	}
+	return true
+}
+
+// Resolve returns what a tag points at; fs.ErrNotExist.
+func (s *Store) Resolve(_ context.Context, repo, tag string) (digest.Digest, error) {
+	if err := errors.Join(layout.CheckRepository(repo), layout.CheckTag(tag)); err != nil {
+		return "", err
+	}
+	return s.tree.ReadLink(layout.Tag(repo, tag))
+}
+
+// Manifest returns a manifest that repo serves, or any repository when repo is
+// empty. The bytes were checked against the digest. Missing is fs.ErrNotExist;
+// bytes that are wrong are layout.ErrDigest.
+func (s *Store) Manifest(ctx context.Context, repo string, d digest.Digest) (ocispec.Descriptor, []byte, error) {
+	none := ocispec.Descriptor{}
+	if err := d.Validate(); err != nil {
+		return none, nil, fmt.Errorf("digest %q: %w", d, err)
+	}
+	if repo != "" {
+		if err := layout.CheckRepository(repo); err != nil {
+			return none, nil, err
+		}
+		if _, err := s.tree.ReadLink(layout.Revision(repo, d)); err != nil {
+			return none, nil, err
+		}
+	}
+	raw, err := s.readSmall(d)
+	if err != nil {
+		return none, nil, err
+	}
+	desc := ocispec.Descriptor{Digest: d, Size: int64(len(raw))}
+	m, err := mirror.ParseManifest(desc, raw)
+	if err != nil {
+		return none, nil, err
+	}
+	return ocispec.Descriptor{MediaType: m.Descriptor.MediaType, Digest: d, Size: desc.Size}, raw, ctx.Err()
+}
+
+// readSmall reads content of a manifest's size, checked.
+func (s *Store) readSmall(d digest.Digest) ([]byte, error) {
+	f, err := s.tree.OpenFile(layout.Data(d))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, mirror.MaxManifest+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(raw) > mirror.MaxManifest {
+		return nil, fmt.Errorf("local %s is larger than a manifest may be", d)
+	}
+	if got := d.Algorithm().FromBytes(raw); got != d {
+		return nil, fmt.Errorf("local %s: the bytes on disk hash to %s: %w", d, got, layout.ErrDigest)
+	}
+	return raw, nil
+}
+
+// Has reports whether content with this size is stored.
+func (s *Store) Has(_ context.Context, desc ocispec.Descriptor) (bool, error) {
+	if err := desc.Digest.Validate(); err != nil {
+		return false, fmt.Errorf("digest %q: %w", desc.Digest, err)
+	}
+	return s.tree.Has(desc)
+}
+
+// Linked reports whether repo serves content, and has it with this size.
+func (s *Store) Linked(ctx context.Context, repo string, desc ocispec.Descriptor, manifest bool) (bool, error) {
+	has, err := s.Has(ctx, desc)
+	if err != nil || !has {
+		return false, err
+	}
+	link := layout.Layer
+	if manifest {
+		link = layout.Revision
+	}
+	_, err = s.tree.ReadLink(link(repo, desc.Digest))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Ingest stores content durably under its digest. Nothing becomes visible.
+func (s *Store) Ingest(ctx context.Context, desc ocispec.Descriptor, fetch mirror.Fetch) error {
+	return s.tree.Ingest(ctx, desc, fetch)
+}
+
+// OpenContent opens content by its digest; fs.ErrNotExist. It is not checked:
+// who needs to be sure hashes it. The caller closes it.
+func (s *Store) OpenContent(_ context.Context, d digest.Digest) (*os.File, error) {
+	if err := d.Validate(); err != nil {
+		return nil, fmt.Errorf("digest %q: %w", d, err)
+	}
+	return s.tree.OpenFile(layout.Data(d))
+}
+
+// ReferrersChecked is when an upstream was last asked for the referrers of d.
+func (s *Store) ReferrersChecked(ctx context.Context, repo string, d digest.Digest) (t time.Time, err error) {
+	return s.ledger.ReferrersChecked(ctx, repo, d)
+}

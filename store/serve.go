@@ -1,0 +1,132 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"sync"
+
+	"github.com/distribution/distribution/v3/configuration"
+	"github.com/distribution/distribution/v3/metrics"
+	"github.com/distribution/distribution/v3/registry/handlers"
+	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
+	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
+	gometrics "github.com/docker/go-metrics"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lastro/store/layout"
+)
+
+// Handler serves the registry: distribution's own handler for pulls, and the
+// referrers API, which distribution has not, from the ledger. Requests that
+// would change something are answered 405. The handler may be used until the
+// store is closed.
+func (s *Store) Handler() (http.Handler, error) {
+	app, err := s.app()
+	if err != nil {
+		return nil, fmt.Errorf("local registry: %w", err)
+	}
+	return s.recovering(pullsOnly(s.withReferrers(anyManifest(app)))), nil
+}
+
+// Metrics is distribution's own namespace of metrics, for whoever exposes them.
+func Metrics() *gometrics.Namespace { return metrics.StorageNamespace }
+
+// register makes the driver known to distribution, once.
+var register = sync.OnceFunc(func() { factory.Register(layout.DriverName, injected{}) })
+
+// injected hands distribution the driver that is among the parameters.
+type injected struct{}
+
+func (injected) Create(_ context.Context, parameters map[string]any) (storagedriver.StorageDriver, error) {
+	d, ok := parameters["driver"].(storagedriver.StorageDriver)
+	if !ok {
+		return nil, errors.New("no driver was given")
+	}
+	return d, nil
+}
+
+// app starts distribution. Its constructor panics on what it does not like.
+func (s *Store) app() (app *handlers.App, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("distribution: %v", p)
+		}
+	}()
+	register()
+	bridgeLogs(s.log)
+	return handlers.NewApp(context.Background(), s.appConfig()), nil
+}
+
+func (s *Store) appConfig() *configuration.Configuration {
+	c := &configuration.Configuration{Storage: configuration.Storage{
+		layout.DriverName: {"driver": s.tree.Driver()},
+		"delete":          {"enabled": true},
+		"redirect":        {"disable": true},
+		"maintenance":     {"uploadpurging": map[any]any{"enabled": false}},
+	}}
+	c.HTTP.Secret = "lastro" // signs the state of uploads, of which there are none
+	c.HTTP.RelativeURLs = true
+	c.Catalog.MaxEntries = 1000
+	c.Tags.MaxTags = 1000
+	c.Validation.Manifests.URLs.Allow = []string{"^https?://"}
+	c.Validation.Manifests.Indexes.Platforms = "none" // sparse indexes are served
+	return c
+}
+
+// recovering turns a panic of a request into a 500.
+func (s *Store) recovering(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			s.log.Error("a request panicked", "method", r.Method, "path", r.URL.Path, "err", p, "stack", string(debug.Stack()))
+			refuse(w, http.StatusInternalServerError, "UNKNOWN", "internal error")
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+func pullsOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "this registry is a mirror: it takes no pushes")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// refuse answers with an error body of the distribution-spec.
+func refuse(w http.ResponseWriter, status int, code, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}})
+}
+
+// anyManifest lets a manifest be served as it is stored, whatever the client
+// says it accepts: distribution answers 404 to a client that does not list the
+// type.
+func anyManifest(next http.Handler) http.Handler {
+	accept := strings.Join([]string{
+		ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest,
+		"application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.docker.distribution.manifest.v2+json", "*/*",
+	}, ", ")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/manifests/") {
+			r = r.Clone(r.Context())
+			r.Header.Set("Accept", accept)
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,182 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lastro/mirror"
+	"lastro/store/layout"
+	"lastro/store/ledger"
+)
+
+// Options change how a store is opened. Now is required.
+type Options struct {
+	Log  *slog.Logger // nil: nothing is logged
+	Now  func() time.Time
+	Step func(op, subject string) // fault point of tests, before every change on disk
+}
+
+// Store is the local registry. Its methods may be called from many goroutines.
+// One process has it open at a time.
+type Store struct {
+	tree   *layout.Tree
+	ledger *ledger.Ledger
+	lock   *os.File
+	log    *slog.Logger
+	now    func() time.Time
+	tags   tagLocks
+}
+
+var _ mirror.Destination = (*Store)(nil)
+
+// LockedError says that another process has the data folder open.
+type LockedError struct {
+	Dir string
+	PID int // 0: not known
+}
+
+func (e *LockedError) Error() string {
+	who := "another process"
+	if e.PID > 0 {
+		who = fmt.Sprintf("process %d", e.PID)
+	}
+	return fmt.Sprintf("the data folder %s is in use by %s", e.Dir, who)
+}
+
+// Open opens the data folder and makes it when it is absent. It mends what a
+// crash left between the registry and the ledger. The caller closes the store.
+func Open(dir string, o Options) (*Store, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{log: o.Log, now: o.Now}
+	if err := s.open(dir, o); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the data folder %s: %w", dir, err), s.Close())
+	}
+	if err := s.reconcile(context.Background()); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the data folder %s: compare the registry with the ledger: %w", dir, err), s.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) open(dir string, o Options) (err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if s.lock, err = lock(dir); err != nil {
+		return err
+	}
+	if s.ledger, err = ledger.Open(filepath.Join(dir, "ledger.db"), ledger.Options{Log: o.Log, Now: o.Now}); err != nil {
+		return err
+	}
+	s.tree, err = layout.Open(filepath.Join(dir, "registry"), filepath.Join(dir, "partial"), layout.Options{Step: o.Step})
+	return err
+}
+
+// lock takes the data folder for this process. The kernel gives it back when
+// the process ends, however it ends.
+func lock(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		defer f.Close()
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock: %w", err)
+		}
+		text, _ := io.ReadAll(io.LimitReader(f, 32))
+		pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+		return nil, &LockedError{dir, pid}
+	}
+	return f, errors.Join(f.Truncate(0), writeAt(f, strconv.Itoa(os.Getpid())+"\n"))
+}
+
+func writeAt(f *os.File, text string) error {
+	_, err := f.WriteAt([]byte(text), 0)
+	return err
+}
+
+// Close closes the ledger and gives the data folder back.
+func (s *Store) Close() error {
+	var errs []error
+	if s.tree != nil {
+		errs = append(errs, s.tree.Close())
+	}
+	if s.ledger != nil {
+		errs = append(errs, s.ledger.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Ledger is the record of what happened. It is closed with the store.
+func (s *Store) Ledger() *ledger.Ledger { return s.ledger }
+
+// reconcile mends what a crash left: a tag that moved in the registry and not
+// in the ledger is adopted, a tag that went is removed. A tag that cannot be
+// read is left alone.
+func (s *Store) reconcile(ctx context.Context) error {
+	for repo, err := range s.Repositories(ctx) {
+		if err != nil {
+			return err
+		}
+		if err := s.adopt(ctx, repo); err != nil {
+			return err
+		}
+	}
+	return s.dropVanished(ctx)
+}
+
+func (s *Store) adopt(ctx context.Context, repo string) error {
+	for tag, err := range s.Tags(ctx, repo) {
+		if err != nil {
+			s.log.Warn("a tag cannot be read and is left as it is", "repo", repo, "err", err)
+			continue
+		}
+		known, err := s.ledger.Tag(ctx, repo, tag.Name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if known.Digest == tag.Digest {
+			continue
+		}
+		e := ledger.Event{Time: s.now(), Repo: repo, Tag: tag.Name, Digest: tag.Digest, Previous: known.Digest,
+			Event: ledger.Adopted, By: "reconcile", Reason: "found in the registry's files"}
+		if err := s.ledger.RecordEvent(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) dropVanished(ctx context.Context) error {
+	for known, err := range s.ledger.Tags(ctx, "") {
+		if err != nil {
+			return err
+		}
+		_, err := s.Resolve(ctx, known.Repo, known.Tag)
+		if !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		e := ledger.Event{Time: s.now(), Repo: known.Repo, Tag: known.Tag, Previous: known.Digest,
+			Event: ledger.Removed, By: "reconcile", Reason: "no longer in the registry's files"}
+		if err := s.ledger.RecordEvent(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
