@@ -1,20 +1,31 @@
 package file
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 )
 
 // examine reads the whole file without changing it, and tells whether it was
-// left open. bbolt itself ends the process when it opens a damaged file.
+// left open.
 func (s Settings) examine(path string) (unclean bool, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	// bbolt maps what it takes to be there, and would fault when it reads it.
+	if info.Size() < 4*int64(os.Getpagesize()) {
+		return false, damaged(fmt.Sprintf("it is only %d bytes long", info.Size()))
+	}
 	o := s.options()
 	o.ReadOnly = true
 	db, err := bolt.Open(path, 0o600, o)
@@ -22,24 +33,35 @@ func (s Settings) examine(path string) (unclean bool, err error) {
 		return false, explainOpen(err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	err = survive(func() error {
-		return db.View(func(tx *bolt.Tx) error {
-			if unclean, err = s.checkWhole(path, tx); err != nil {
-				return err
-			}
-			return tx.ForEach(func(_ []byte, b *bolt.Bucket) error { return walk(b) })
-		})
+	err = db.View(func(tx *bolt.Tx) error {
+		if info.Size() < tx.Size() {
+			return damaged(fmt.Sprintf("it ends at byte %d of %d", info.Size(), tx.Size()))
+		}
+		if err := checkPages(f, tx); err != nil {
+			return damaged(err)
+		}
+		unclean, err = s.checkMeta(tx)
+		return err
 	})
 	return unclean, err
 }
 
-// openWritable opens the file that examine found whole.
+func checkPages(f *os.File, tx *bolt.Tx) error {
+	size := int64(tx.DB().Info().PageSize)
+	c := pages{file: f, size: size, end: uint64(tx.Size() / size), seen: map[uint64]bool{}}
+	return c.bucket(uint64(tx.Cursor().Bucket().RootPage()))
+}
+
+// openWritable opens the file that examine found whole. What bbolt finds all
+// the same is an error and not the end of the process.
 func (s Settings) openWritable(path string) (db *bolt.DB, err error) {
-	err = survive(func() error {
-		db, err = bolt.Open(path, 0o600, s.options())
-		return explainOpen(err)
-	})
-	return db, err
+	defer func() {
+		if r := recover(); r != nil {
+			err = damaged(r)
+		}
+	}()
+	db, err = bolt.Open(path, 0o600, s.options())
+	return db, explainOpen(err)
 }
 
 func explainOpen(err error) error {
@@ -58,27 +80,8 @@ func damaged(cause any) error {
 	return fmt.Errorf("%w: %v: move it away, then run lastro rebuild (the graph) and lastro restore (the history)", ErrDamaged, cause)
 }
 
-// survive turns what reading a damaged file does – an assertion of bbolt, a
-// fault beyond the file's end – into an error.
-func survive(fn func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			err = damaged(r)
-		}
-	}()
-	return fn()
-}
-
-// checkWhole reads what says whether the rest may be read.
-func (s Settings) checkWhole(path string, tx *bolt.Tx) (unclean bool, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return false, err
-	}
-	if info.Size() < tx.Size() {
-		return false, damaged(fmt.Sprintf("the file ends at byte %d of %d", info.Size(), tx.Size()))
-	}
+// checkMeta reads what the file says of itself.
+func (s Settings) checkMeta(tx *bolt.Tx) (unclean bool, err error) {
 	meta := tx.Bucket([]byte(bucketMeta))
 	if meta == nil {
 		return false, damaged("there is no meta bucket")
@@ -94,25 +97,4 @@ func (s Settings) checkWhole(path string, tx *bolt.Tx) (unclean bool, err error)
 		return false, damaged(err)
 	}
 	return meta.Get([]byte(metaOpen)) != nil, nil
-}
-
-// walk visits every key, and with that every page but those of long values.
-func walk(b *bolt.Bucket) error {
-	var last []byte
-	c := b.Cursor()
-	for k, v := c.First(); k != nil; k, v = c.Next() {
-		if last != nil && bytes.Compare(last, k) >= 0 {
-			return damaged("keys are out of order")
-		}
-		last = k
-		if v != nil {
-			continue
-		}
-		if inner := b.Bucket(k); inner != nil {
-			if err := walk(inner); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
