@@ -2,6 +2,8 @@ package ledger
 
 import (
 	"bytes"
+	_ "crypto/sha256" // so that digests of both kinds validate
+	_ "crypto/sha512"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
