@@ -1,0 +1,224 @@
+package layout
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+var (
+	// ErrNewer says that a newer version of the program wrote the vault.
+	ErrNewer = errors.New("written by a newer version: use that one")
+	// ErrDamaged says that something in the vault is not what it has to be.
+	ErrDamaged = errors.New("damaged")
+)
+
+// The names of what lies beside the blobs.
+const (
+	KeyLayout    = "oci-layout"
+	KeyIndex     = "index.json"
+	KeyConfig    = "vault/config.json"
+	KeyHead      = "vault/HEAD.json"
+	DirSnapshots = "vault/snapshots/"
+	DirVerified  = "vault/verified/"
+)
+
+// BlobKey is where a content lies.
+func BlobKey(d digest.Digest) string {
+	return "blobs/" + d.Algorithm().String() + "/" + d.Encoded()
+}
+
+// Format is the newest format that this program reads and the one it writes.
+const Format = 1
+
+// Config says that this is a vault, and which.
+type Config struct {
+	Format  int       `json:"format"`
+	ID      string    `json:"id"`
+	Created time.Time `json:"created"`
+	Proven  Proven    `json:"proven"`
+}
+
+// Proven is what the bucket was seen to do when the vault was made.
+type Proven struct {
+	Swap bool `json:"swap"` // it refuses a write whose condition does not hold
+}
+
+// ParseConfig reads a config, which may be anything: ErrNewer, ErrDamaged.
+func ParseConfig(data []byte) (Config, error) {
+	var c Config
+	if err := decode(data, &c); err != nil {
+		return Config{}, err
+	}
+	if _, err := ulid.ParseStrict(c.ID); err != nil {
+		return Config{}, fmt.Errorf("%w: id %.40q: %w", ErrDamaged, c.ID, err)
+	}
+	return c, nil
+}
+
+// decode reads a record. Fields that it does not know are fine within a format.
+func decode(data []byte, into any) error {
+	var version struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(data, &version); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if version.Format > Format {
+		return fmt.Errorf("format %d: %w", version.Format, ErrNewer)
+	}
+	if version.Format < 1 {
+		return fmt.Errorf("%w: no format given", ErrDamaged)
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return nil
+}
+
+// Encode writes a record.
+func Encode(record any) ([]byte, error) {
+	data, err := json.MarshalIndent(record, "", " ")
+	return append(data, '\n'), err
+}
+
+// Head is the commit point: what is in it exists, the rest does not.
+type Head struct {
+	Format    int             `json:"format"`
+	Vault     string          `json:"vault"`
+	Epoch     uint64          `json:"epoch"` // counts the changes
+	Snapshots []Entry         `json:"snapshots"`
+	Damaged   []digest.Digest `json:"damaged,omitempty"` // found by Verify; the next backup repairs them
+}
+
+// Entry is a snapshot as the head lists it, oldest first.
+type Entry struct {
+	ID       string        `json:"id"`
+	Record   string        `json:"record"`        // key of the commit record
+	Digest   digest.Digest `json:"record_digest"` // of its bytes
+	Created  time.Time     `json:"created"`
+	Root     digest.Digest `json:"root"`
+	Images   int           `json:"images"`
+	Blobs    int           `json:"blobs"`
+	Bytes    int64         `json:"bytes"`
+	Verified time.Time     `json:"verified,omitzero"` // last read whole and found right
+}
+
+// ParseHead reads a head, which may be anything: ErrNewer, ErrDamaged.
+func ParseHead(data []byte) (Head, error) {
+	var h Head
+	if err := decode(data, &h); err != nil {
+		return Head{}, err
+	}
+	if _, err := ulid.ParseStrict(h.Vault); err != nil {
+		return Head{}, fmt.Errorf("%w: vault id %.40q", ErrDamaged, h.Vault)
+	}
+	for _, e := range h.Snapshots {
+		if err := e.check(); err != nil {
+			return Head{}, fmt.Errorf("%w: snapshot %.40q: %w", ErrDamaged, e.ID, err)
+		}
+	}
+	for _, d := range h.Damaged {
+		if err := d.Validate(); err != nil {
+			return Head{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+	}
+	return h, nil
+}
+
+func (e Entry) check() error {
+	_, err := ulid.ParseStrict(e.ID)
+	if err == nil && !strings.HasPrefix(e.Record, DirSnapshots) {
+		err = fmt.Errorf("record %.80q", e.Record)
+	}
+	return errors.Join(err, e.Digest.Validate(), e.Root.Validate())
+}
+
+// Snapshot is the commit record of a snapshot.
+type Snapshot struct {
+	Format  int                `json:"format"`
+	ID      string             `json:"id"`
+	Vault   string             `json:"vault"`
+	Parent  string             `json:"parent,omitempty"` // for people: no snapshot needs another one
+	Created time.Time          `json:"created"`
+	Writer  string             `json:"writer"`
+	Version string             `json:"version,omitempty"`
+	Root    ocispec.Descriptor `json:"root"`
+	Images  int                `json:"images"`
+	Blobs   int                `json:"blobs"`
+	Bytes   int64              `json:"bytes"`
+	Closure digest.Digest      `json:"closure"`           // SHA-256 over the sorted digests of all blobs, a line each
+	Foreign []digest.Digest    `json:"foreign,omitempty"` // layers with a home elsewhere that are kept all the same
+	Include []string           `json:"include"`
+	History History            `json:"history"`
+}
+
+// History is the ledger's events up to a snapshot.
+type History struct {
+	Segments []Segment     `json:"segments"`
+	Seq      uint64        `json:"seq"`  // of the newest event, in the ledger that wrote it
+	Last     digest.Digest `json:"last"` // SHA-256 of the newest event's line, to know that ledger again
+}
+
+// Segment is a blob of events: JSON lines, Zstandard.
+type Segment struct {
+	Digest digest.Digest `json:"digest"`
+	Size   int64         `json:"size"`
+	Events int           `json:"events"`
+}
+
+// ParseSnapshot reads a commit record, which may be anything: ErrNewer, ErrDamaged.
+func ParseSnapshot(data []byte) (Snapshot, error) {
+	var s Snapshot
+	if err := decode(data, &s); err != nil {
+		return Snapshot{}, err
+	}
+	_, err := ulid.ParseStrict(s.ID)
+	err = errors.Join(err, s.Root.Digest.Validate(), s.Closure.Validate())
+	for _, d := range s.Foreign {
+		err = errors.Join(err, d.Validate())
+	}
+	for _, g := range s.History.Segments {
+		err = errors.Join(err, g.Digest.Validate())
+	}
+	if err != nil {
+		return Snapshot{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return s, nil
+}
+
+// Entry is how the head lists the snapshot, whose record has these bytes.
+func (s Snapshot) Entry(key string, data []byte) Entry {
+	return Entry{ID: s.ID, Record: key, Digest: digest.FromBytes(data), Created: s.Created, Root: s.Root.Digest, Images: s.Images, Blobs: s.Blobs, Bytes: s.Bytes}
+}
+
+// Pick finds the snapshot that is meant: "" or "latest", an id or the start of
+// one, or the newest that is not after a time.
+func (h Head) Pick(id string, asOf time.Time) (Entry, error) {
+	var found []Entry
+	for _, e := range h.Snapshots {
+		switch {
+		case !asOf.IsZero() && e.Created.After(asOf):
+		case id == "" || id == "latest":
+			found = []Entry{e}
+		case strings.HasPrefix(e.ID, strings.ToUpper(id)):
+			found = append(found, e)
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1:
+		return Entry{}, fmt.Errorf("snapshot %q: %d start so: give more of the id", id, len(found))
+	case !asOf.IsZero():
+		return Entry{}, fmt.Errorf("snapshot as of %s: %w: see `lastro backup list`", asOf.Format(time.RFC3339), fs.ErrNotExist)
+	}
+	return Entry{}, fmt.Errorf("snapshot %q: %w: see `lastro backup list`", id, fs.ErrNotExist)
+}
