@@ -1,0 +1,229 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lastro/store/vault/bucket"
+	"lastro/store/vault/layout"
+)
+
+var (
+	// ErrForeign says that something other than a vault lies at the address.
+	ErrForeign = errors.New("not empty and not a vault: give it a place of its own")
+	// ErrNoVault says that there is no vault yet. It is fs.ErrNotExist as well.
+	ErrNoVault = fmt.Errorf("no vault there yet, a backup makes one: %w", fs.ErrNotExist)
+)
+
+// Catalog is what is in a vault. All fields are needed.
+type Catalog struct {
+	Name   string // in the configuration
+	Bucket bucket.Bucket
+	Log    *slog.Logger
+	Now    func() time.Time
+}
+
+// load reads a record; parse says what it has to be.
+func load[T any](ctx context.Context, v *Catalog, key string, parse func([]byte) (T, error)) (T, string, error) {
+	rec, err := v.Bucket.Load(ctx, key)
+	if err != nil {
+		return *new(T), "", err
+	}
+	record, err := parse(rec.Data)
+	if err != nil {
+		return *new(T), rec.ETag, fmt.Errorf("vault %s: %s: %w", v.Bucket, key, err)
+	}
+	return record, rec.ETag, nil
+}
+
+// Config reads what the vault is; ErrNoVault.
+func (v *Catalog) Config(ctx context.Context) (layout.Config, error) {
+	c, _, err := load(ctx, v, layout.KeyConfig, layout.ParseConfig)
+	if errors.Is(err, fs.ErrNotExist) {
+		return layout.Config{}, fmt.Errorf("vault %s at %s: %w", v.Name, v.Bucket, ErrNoVault)
+	}
+	return c, err
+}
+
+// ConfigOrNew makes the vault if there is none. It takes an empty place only.
+func (v *Catalog) ConfigOrNew(ctx context.Context) (layout.Config, error) {
+	c, err := v.Config(ctx)
+	if !errors.Is(err, ErrNoVault) {
+		return c, err
+	}
+	if err := v.checkEmpty(ctx); err != nil {
+		return layout.Config{}, err
+	}
+	return v.create(ctx)
+}
+
+// checkEmpty tolerates what an interrupted create left.
+func (v *Catalog) checkEmpty(ctx context.Context) error {
+	for info, err := range v.Bucket.List(ctx, "") {
+		if err != nil {
+			return err
+		}
+		if info.Key != layout.KeyHead && info.Key != layout.KeyLayout {
+			return fmt.Errorf("vault %s at %s: %w (it holds %s)", v.Name, v.Bucket, ErrForeign, info.Key)
+		}
+	}
+	return nil
+}
+
+// create writes the config last: until then there is no vault. The head comes
+// first, and of two that do this at once the one whose head it is names the vault.
+func (v *Catalog) create(ctx context.Context) (layout.Config, error) {
+	h := layout.Head{Format: layout.Format, Vault: ulid.MustNew(ulid.Timestamp(v.Now()), ulid.DefaultEntropy()).String()}
+	data, err := layout.Encode(h)
+	if err != nil {
+		return layout.Config{}, err
+	}
+	if _, err = v.Bucket.Swap(ctx, layout.KeyHead, "", data); errors.Is(err, bucket.ErrChanged) {
+		h, _, err = load(ctx, v, layout.KeyHead, layout.ParseHead)
+	}
+	if err != nil {
+		return layout.Config{}, err
+	}
+	c := layout.Config{Format: layout.Format, ID: h.Vault, Created: v.Now().UTC().Truncate(time.Second)}
+	if c.Proven.Swap, err = v.proveSwap(ctx); err != nil {
+		return layout.Config{}, err
+	}
+	marker := bucket.Bytes([]byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`))
+	if _, err := v.Bucket.Put(ctx, layout.KeyLayout, marker); err != nil {
+		return layout.Config{}, err
+	}
+	return v.claim(ctx, c)
+}
+
+func (v *Catalog) claim(ctx context.Context, c layout.Config) (layout.Config, error) {
+	data, err := layout.Encode(c)
+	if err == nil {
+		_, err = v.Bucket.Put(ctx, layout.KeyConfig, bucket.Bytes(data))
+	}
+	if errors.Is(err, bucket.ErrDiffers) { // another one was faster
+		return v.Config(ctx)
+	}
+	return c, err
+}
+
+// proveSwap sees whether the bucket refuses to replace the head under conditions
+// that do not hold. What it would write is what is there.
+func (v *Catalog) proveSwap(ctx context.Context) (bool, error) {
+	rec, err := v.Bucket.Load(ctx, layout.KeyHead)
+	if err != nil {
+		return false, err
+	}
+	for _, etag := range []string{"", `"` + strings.Repeat("0", 32) + `"`} {
+		_, err := v.Bucket.Swap(ctx, layout.KeyHead, etag, rec.Data)
+		if err == nil {
+			v.Log.Warn("the bucket ignores conditions of writes: only one process at a time may back up to it", "bucket", v.Bucket.String())
+			return false, nil
+		}
+		if !errors.Is(err, bucket.ErrChanged) {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// Head reads the commit point, and an etag to swap it from. If it is lost or
+// damaged, the commit records stand in: each was written when all below it was there.
+func (v *Catalog) Head(ctx context.Context, c layout.Config) (layout.Head, string, error) {
+	h, etag, err := load(ctx, v, layout.KeyHead, layout.ParseHead)
+	if errors.Is(err, layout.ErrDamaged) || errors.Is(err, fs.ErrNotExist) {
+		v.Log.Warn("the vault's list of snapshots is lost; it is made again from their records", "err", err)
+		h, err = v.collectRecords(ctx, c)
+	}
+	if err == nil && h.Vault != c.ID {
+		err = fmt.Errorf("vault %s: %w: %s is of vault %s, %s of vault %s", v.Bucket, layout.ErrDamaged, layout.KeyHead, h.Vault, layout.KeyConfig, c.ID)
+	}
+	return h, etag, err
+}
+
+func (v *Catalog) collectRecords(ctx context.Context, c layout.Config) (layout.Head, error) {
+	h := layout.Head{Format: layout.Format, Vault: c.ID}
+	for info, err := range v.Bucket.List(ctx, layout.DirSnapshots) {
+		if err != nil {
+			return layout.Head{}, err
+		}
+		rec, err := v.Bucket.Load(ctx, info.Key)
+		if err != nil {
+			return layout.Head{}, err
+		}
+		if s, err := layout.ParseSnapshot(rec.Data); err == nil && s.Vault == c.ID {
+			h.Snapshots = append(h.Snapshots, s.Entry(info.Key, rec.Data))
+		}
+	}
+	slices.SortFunc(h.Snapshots, func(a, b layout.Entry) int { return strings.Compare(a.ID, b.ID) })
+	return h, nil
+}
+
+// ChangeHead replaces the commit point with what change makes of it, as often as
+// another process comes in between.
+func (v *Catalog) ChangeHead(ctx context.Context, c layout.Config, change func(*layout.Head)) error {
+	const tries = 20
+	for n := 1; ; n++ {
+		h, etag, err := v.Head(ctx, c)
+		if err != nil {
+			return err
+		}
+		if err := v.swapHead(ctx, h, etag, change); !errors.Is(err, bucket.ErrChanged) || n == tries {
+			return err
+		}
+	}
+}
+
+func (v *Catalog) swapHead(ctx context.Context, h layout.Head, etag string, change func(*layout.Head)) error {
+	change(&h)
+	h.Epoch++
+	data, err := layout.Encode(h)
+	if err != nil {
+		return err
+	}
+	_, err = v.Bucket.Swap(ctx, layout.KeyHead, etag, data)
+	return err
+}
+
+// Record reads a commit record as the head knows it.
+func (v *Catalog) Record(ctx context.Context, e layout.Entry) (layout.Snapshot, error) {
+	s, _, err := load(ctx, v, e.Record, func(data []byte) (layout.Snapshot, error) {
+		if digest.FromBytes(data) != e.Digest {
+			return layout.Snapshot{}, fmt.Errorf("%w: not the bytes that were written", layout.ErrDamaged)
+		}
+		return layout.ParseSnapshot(data)
+	})
+	return s, err
+}
+
+// Find reads the commit record of the snapshot that is meant, as Head.Pick does.
+func (v *Catalog) Find(ctx context.Context, snapshot string, asOf time.Time) (layout.Snapshot, error) {
+	h, err := v.Heads(ctx)
+	if err != nil {
+		return layout.Snapshot{}, err
+	}
+	e, err := h.Pick(snapshot, asOf)
+	if err != nil {
+		return layout.Snapshot{}, err
+	}
+	return v.Record(ctx, e)
+}
+
+// Heads reads the commit point for those who change nothing; ErrNoVault.
+func (v *Catalog) Heads(ctx context.Context) (layout.Head, error) {
+	c, err := v.Config(ctx)
+	if err != nil {
+		return layout.Head{}, err
+	}
+	h, _, err := v.Head(ctx, c)
+	return h, err
+}

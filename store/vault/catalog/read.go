@@ -1,0 +1,119 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lastro/mirror"
+	"lastro/store/ledger"
+	"lastro/store/vault/layout"
+)
+
+// AtOnce is how many objects are read or written at the same time.
+const AtOnce = 8
+
+// Blob reads a small content whole and checks it.
+func (v *Catalog) Blob(ctx context.Context, d digest.Digest, size, limit int64) ([]byte, error) {
+	if size > limit {
+		return nil, fmt.Errorf("blob %s: %w: %d bytes are more than the %d that it may have", d, layout.ErrDamaged, size, limit)
+	}
+	r, info, err := v.Bucket.Get(ctx, layout.BlobKey(d), 0)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	if info.Size != size {
+		return nil, fmt.Errorf("vault %s: blob %s: %w: %d bytes, not %d", v.Bucket, d, layout.ErrDamaged, info.Size, size)
+	}
+	data, err := io.ReadAll(io.LimitReader(r, size+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) != size || d.Algorithm().FromBytes(data) != d {
+		return nil, fmt.Errorf("vault %s: blob %s: %w: its bytes do not match its digest", v.Bucket, d, layout.ErrDamaged)
+	}
+	return data, nil
+}
+
+// Manifest reads a manifest from the vault.
+func (v *Catalog) Manifest(ctx context.Context, desc ocispec.Descriptor) (mirror.Manifest, []byte, error) {
+	raw, err := v.Blob(ctx, desc.Digest, desc.Size, mirror.MaxManifest)
+	if err != nil {
+		return mirror.Manifest{}, nil, err
+	}
+	m, err := mirror.ParseManifest(desc, raw)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", layout.ErrDamaged, err)
+	}
+	return m, raw, err
+}
+
+// ManifestNear prefers the store's own copy to the vault's.
+func (v *Catalog) ManifestNear(ctx context.Context, st mirror.Destination, desc ocispec.Descriptor) (mirror.Manifest, error) {
+	if _, raw, err := st.Manifest(ctx, "", desc.Digest); err == nil && int64(len(raw)) == desc.Size {
+		if m, err := mirror.ParseManifest(desc, raw); err == nil {
+			return m, nil
+		}
+	}
+	m, _, err := v.Manifest(ctx, desc)
+	return m, err
+}
+
+// Index reads an index of ours.
+func (v *Catalog) Index(ctx context.Context, desc ocispec.Descriptor) (ocispec.Index, error) {
+	data, err := v.Blob(ctx, desc.Digest, desc.Size, layout.MaxIndex)
+	if err != nil {
+		return ocispec.Index{}, err
+	}
+	return layout.ParseIndex(data)
+}
+
+// Events reads a segment of the history back.
+func (v *Catalog) Events(ctx context.Context, s layout.Segment) ([]ledger.Event, error) {
+	data, err := v.Blob(ctx, s.Digest, s.Size, layout.SegmentMax)
+	if err != nil {
+		return nil, err
+	}
+	var events []ledger.Event
+	for e, err := range layout.ParseSegment(data) {
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, e)
+	}
+	if len(events) != s.Events {
+		return nil, fmt.Errorf("vault %s: segment %s: %w: %d events, not %d", v.Bucket, s.Digest, layout.ErrDamaged, len(events), s.Events)
+	}
+	return events, nil
+}
+
+// Damage tells what is wrong in the vault from a vault that cannot be reached.
+func Damage(err error) (kind string, ok bool) {
+	switch {
+	case err == nil:
+		return "", false
+	case errors.Is(err, layout.ErrDamaged):
+		return "corrupt", true
+	case errors.Is(err, fs.ErrNotExist):
+		return "missing", true
+	}
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return "unreadable", true
+	}
+	return "", false
+}
+
+// Failure is an image that could not be taken along as it is.
+type Failure struct {
+	Repo   string        `json:"repo"`
+	Tag    string        `json:"tag,omitempty"`
+	Digest digest.Digest `json:"digest"`
+	Error  string        `json:"error"`
+	Kept   digest.Digest `json:"kept,omitempty"` // what a new snapshot has in its place, from the one before
+}
