@@ -1,0 +1,323 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lastro/mirror"
+	"lastro/store/ledger"
+	"lastro/store/vault/catalog"
+	"lastro/store/vault/layout"
+)
+
+// Store is the local registry as a restore needs it. *store.Store implements it.
+type Store interface {
+	mirror.Destination
+	Ledger() *ledger.Ledger
+}
+
+// Options say what to bring back. The zero value is all of the newest snapshot.
+type Options struct {
+	Snapshot string    // "" or "latest", an id, or the start of one
+	AsOf     time.Time // not zero: the newest snapshot that is not after this
+	Patterns []string  // repositories, or repository:tag; none: all
+	Force    bool      // also over local tags that are newer
+	By       string    // for the events
+}
+
+// Plan is what a restore would do.
+type Plan struct {
+	Snapshot  string            `json:"snapshot"`
+	Time      time.Time         `json:"time"`
+	Images    []Image           `json:"images"`
+	Unchanged int               `json:"unchanged"` // tags that are already so
+	Blobs     int               `json:"blobs"`     // to be fetched
+	Bytes     int64             `json:"bytes"`
+	Failed    []catalog.Failure `json:"failed"`
+
+	record layout.Snapshot
+	repos  []repositoryPlan
+}
+
+// Image is an image that a restore would bring back.
+type Image struct {
+	Repo     string        `json:"repo"`
+	Tag      string        `json:"tag,omitempty"`
+	Digest   digest.Digest `json:"digest"`
+	Previous digest.Digest `json:"previous,omitempty"` // where the local tag points now
+}
+
+// repositoryPlan is what is to be done in one repository, in order.
+type repositoryPlan struct {
+	name   string
+	index  ocispec.Descriptor
+	whole  bool // all images of the snapshot are selected and can be read
+	units  []unit
+	absent map[digest.Digest]bool
+	fetch  []ocispec.Descriptor   // blobs that the store does not have
+	all    map[digest.Digest]bool // everything below
+}
+
+// unit is what one publication makes visible: an image with its referrers.
+type unit struct {
+	desc      ocispec.Descriptor
+	manifests []mirror.Manifest
+	blobs     []digest.Digest
+}
+
+// Prepare tells what Run would do. It reads the manifests that the store does not
+// have, and changes nothing.
+func Prepare(ctx context.Context, c *catalog.Catalog, st Store, o Options) (Plan, error) {
+	p := &planner{Catalog: c, st: st, o: o, wanted: map[digest.Digest]bool{}}
+	err := p.run(ctx)
+	return p.plan, err
+}
+
+// planner makes a plan. keep, if set, takes manifests into the store as they are read.
+type planner struct {
+	*catalog.Catalog
+	st     Store
+	o      Options
+	keep   func(ctx context.Context, desc ocispec.Descriptor, raw []byte) error
+	choose selection
+	wanted map[digest.Digest]bool // counted already
+	since  map[string]time.Time   // of tags in the snapshot, by repo:tag
+	plan   Plan
+}
+
+func (p *planner) run(ctx context.Context) (err error) {
+	p.plan.Images, p.plan.Failed = []Image{}, []catalog.Failure{}
+	if p.choose, err = newSelection(p.o.Patterns); err != nil {
+		return err
+	}
+	s, err := p.Find(ctx, p.o.Snapshot, p.o.AsOf)
+	if err != nil {
+		return err
+	}
+	p.plan.record, p.plan.Snapshot, p.plan.Time = s, s.ID, s.Created
+	root, err := p.Index(ctx, s.Root)
+	if err != nil {
+		return err
+	}
+	for _, desc := range root.Manifests {
+		repo := desc.Annotations[layout.AnnotationRepository]
+		if !p.choose.repository(repo) {
+			continue
+		}
+		if err := p.repository(ctx, repo, desc); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// repository plans one. What cannot be read there fails its images, not the rest.
+func (p *planner) repository(ctx context.Context, repo string, desc ocispec.Descriptor) error {
+	idx, err := p.Index(ctx, desc)
+	if _, bad := catalog.Damage(err); bad {
+		p.plan.Failed = append(p.plan.Failed, catalog.Failure{Repo: repo, Digest: desc.Digest, Error: err.Error()})
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	w := catalog.NewWalker(p.plan.record, p.read)
+	r := repositoryPlan{name: repo, index: desc, absent: catalog.AbsentIn(idx.Manifests), all: map[digest.Digest]bool{}}
+	if err := w.Load(ctx, idx.Manifests, r.absent); err != nil {
+		return err
+	}
+	images := newImages(w, idx.Manifests, r.absent)
+	selected := images.selected(func(tag string) bool { return p.choose.tag(repo, tag) })
+	r.whole = len(selected) == len(idx.Manifests)
+	for _, i := range selected {
+		if err := p.image(ctx, &r, images, i); err != nil {
+			return err
+		}
+	}
+	p.plan.repos = append(p.plan.repos, r)
+	return nil
+}
+
+// read reads a manifest, from the store if that has it.
+func (p *planner) read(ctx context.Context, desc ocispec.Descriptor) (mirror.Manifest, error) {
+	if p.keep == nil {
+		return p.ManifestNear(ctx, p.st, desc)
+	}
+	if has, err := p.st.Has(ctx, desc); err == nil && has {
+		return p.ManifestNear(ctx, p.st, desc)
+	}
+	m, raw, err := p.Manifest(ctx, desc)
+	if err == nil {
+		err = p.keep(ctx, desc, raw)
+	}
+	return m, err
+}
+
+// image plans one image, with its referrers.
+func (p *planner) image(ctx context.Context, r *repositoryPlan, images *images, i int) error {
+	top := images.list[i]
+	t := images.closure(i)
+	f := catalog.Failure{Repo: r.name, Tag: layout.TagOf(top), Digest: top.Digest}
+	if len(t.Faults) > 0 {
+		if _, bad := catalog.Damage(t.Faults[0].Err); !bad {
+			return t.Faults[0].Err
+		}
+		f.Error = t.Faults[0].Err.Error()
+		p.fail(r, f)
+		return nil
+	}
+	previous, ok, err := p.mayMove(ctx, r.name, top)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		f.Error = fmt.Sprintf("the local tag points at %s since a later time: restore with force to put it back", previous)
+		p.fail(r, f)
+		return nil
+	}
+	if previous == top.Digest {
+		p.plan.Unchanged++
+	}
+	p.plan.Images = append(p.plan.Images, Image{r.name, f.Tag, top.Digest, previous})
+	return p.contents(ctx, r, top, t)
+}
+
+func (p *planner) fail(r *repositoryPlan, f catalog.Failure) {
+	r.whole = false
+	p.plan.Failed = append(p.plan.Failed, f)
+}
+
+// contents takes down what an image needs and what of it is to be fetched.
+func (p *planner) contents(ctx context.Context, r *repositoryPlan, top ocispec.Descriptor, t catalog.Tree) error {
+	u := unit{desc: top, manifests: t.Manifests}
+	for _, m := range t.Manifests {
+		r.all[m.Descriptor.Digest] = true
+		if _, err := p.missing(ctx, m.Descriptor); err != nil {
+			return err
+		}
+	}
+	for _, blob := range t.Blobs {
+		u.blobs = append(u.blobs, blob.Digest)
+		if r.all[blob.Digest] {
+			continue
+		}
+		r.all[blob.Digest] = true
+		missing, err := p.missing(ctx, blob)
+		if err != nil {
+			return err
+		}
+		if missing {
+			r.fetch = append(r.fetch, blob)
+		}
+	}
+	r.units = append(r.units, u)
+	return nil
+}
+
+// missing counts a content that the store does not have, once.
+func (p *planner) missing(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+	if p.wanted[desc.Digest] {
+		return true, nil
+	}
+	has, err := p.st.Has(ctx, desc)
+	if err != nil || has {
+		return false, err
+	}
+	p.wanted[desc.Digest] = true
+	p.plan.Blobs++
+	p.plan.Bytes += desc.Size
+	return true, nil
+}
+
+// mayMove tells where the local tag points, and whether it may be moved: not when
+// it came to point elsewhere after it had come to point where the snapshot has it.
+func (p *planner) mayMove(ctx context.Context, repo string, top ocispec.Descriptor) (previous digest.Digest, ok bool, err error) {
+	tag := layout.TagOf(top)
+	if tag == "" {
+		return "", true, nil
+	}
+	previous, err = p.st.Resolve(ctx, repo, tag)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", true, nil
+	}
+	if err != nil || previous == top.Digest || p.o.Force {
+		return previous, true, err
+	}
+	local, err := p.st.Ledger().Tag(ctx, repo, tag)
+	if err != nil {
+		return previous, false, nil //nolint:nilerr // unknown since when: doubt keeps
+	}
+	since, err := p.tagSince(ctx, repo+":"+tag)
+	return previous, !local.Since.After(since), err
+}
+
+// tagSince is since when a tag had been where the snapshot has it, by the history in the vault.
+func (p *planner) tagSince(ctx context.Context, name string) (time.Time, error) {
+	if p.since == nil {
+		p.since = map[string]time.Time{}
+		at := map[string]digest.Digest{}
+		for _, g := range p.plan.record.History.Segments {
+			events, err := p.Events(ctx, g)
+			if err != nil {
+				return time.Time{}, err
+			}
+			for _, e := range events {
+				if name := e.Repo + ":" + e.Tag; e.Digest != "" && at[name] != e.Digest {
+					at[name], p.since[name] = e.Digest, e.Time
+				}
+			}
+		}
+	}
+	return p.since[name], nil
+}
+
+// selection is which images are meant.
+type selection []choice
+
+type choice struct{ repo, tag mirror.Pattern }
+
+// newSelection reads patterns. A short name is also taken as Docker takes it.
+func newSelection(patterns []string) (selection, error) {
+	var s selection
+	for _, text := range patterns {
+		repo, tag := text, "**"
+		if i := strings.LastIndexByte(text, ':'); i > strings.LastIndexByte(text, '/') && !strings.HasPrefix(text, "/") {
+			repo, tag = text[:i], text[i+1:]
+		}
+		r, err := mirror.ParsePattern(repo)
+		if err != nil {
+			return nil, err
+		}
+		t, err := mirror.ParsePattern(tag)
+		if err != nil {
+			return nil, err
+		}
+		s = append(s, choice{r, t})
+		if ref, err := mirror.ParseReference(repo); err == nil && r.Literal() {
+			if r, err = mirror.ParsePattern(ref.Local()); err != nil {
+				return nil, err
+			}
+			s = append(s, choice{r, t})
+		}
+	}
+	return s, nil
+}
+
+func (s selection) repository(repo string) bool {
+	return len(s) == 0 || slices.ContainsFunc(s, func(c choice) bool { return c.repo.Match(repo) })
+}
+
+// tag tells whether an image is meant; one without a tag only with its whole repository.
+func (s selection) tag(repo, tag string) bool {
+	return len(s) == 0 || slices.ContainsFunc(s, func(c choice) bool {
+		return c.repo.Match(repo) && (c.tag.String() == "**" || tag != "" && c.tag.Match(tag))
+	})
+}
