@@ -1,0 +1,299 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lastro/mirror"
+	"lastro/store/vault/bucket"
+	"lastro/store/vault/catalog"
+	"lastro/store/vault/layout"
+)
+
+// Report is what a backup did.
+type Report struct {
+	Vault       string            `json:"vault"`
+	Snapshot    string            `json:"snapshot"`
+	Images      int               `json:"images"`
+	Blobs       int               `json:"blobs"` // all that the snapshot needs
+	Bytes       int64             `json:"bytes"`
+	NewBlobs    int               `json:"new_blobs"` // stored by this backup
+	NewBytes    int64             `json:"new_bytes"`
+	Repaired    int               `json:"repaired"` // damaged blobs in the vault, made good
+	Requests    int64             `json:"requests"`
+	TookSeconds float64           `json:"took_seconds"`
+	Failed      []catalog.Failure `json:"failed"`
+}
+
+// backup is one run of Backup.
+type backup struct {
+	*Vault
+	st       Store
+	by       string
+	progress mirror.Progress
+	config   layout.Config
+	parent   *layout.Snapshot
+	damaged  map[digest.Digest]bool // in the vault, and not to be repaired from here
+	repaired map[digest.Digest]bool
+	held     *held
+	failed   map[digest.Digest]error // contents that the store does not have, or not right
+	kept     map[digest.Digest]bool  // foreign layers that the store has
+	all      map[digest.Digest]int64 // what the snapshot needs below its root
+	report   Report
+}
+
+// Backup saves what the store holds as a new snapshot, which is visible when it
+// is whole or not at all. Only what the vault does not have is sent; the ledger
+// knows that. An image that the store does not have whole is left as the
+// snapshot before has it, or left out, and listed as failed in the report; the
+// rest is saved. The first backup makes the vault. Syncs may go on meanwhile.
+// An interrupted backup is continued by the next. progress may be nil.
+func (v *Vault) Backup(ctx context.Context, st Store, by string, progress mirror.Progress) (Report, error) {
+	start, sent := v.Now(), v.requests.Load()
+	b := &backup{Vault: v, st: st, by: by, progress: watched(progress), failed: map[digest.Digest]error{}, repaired: map[digest.Digest]bool{}, kept: map[digest.Digest]bool{}}
+	b.report = Report{Vault: v.Name, Failed: []catalog.Failure{}}
+	err := b.run(ctx)
+	b.report.Requests = v.requests.Load() - sent
+	b.report.TookSeconds = v.Now().Sub(start).Seconds()
+	if err != nil {
+		return b.report, fmt.Errorf("backup to vault %s: %w", v.Name, err)
+	}
+	v.Log.Info("snapshot saved", "job", "backup "+v.Name, "snapshot", b.report.Snapshot, "blobs", b.report.NewBlobs, "bytes", b.report.NewBytes, "took", v.Now().Sub(start))
+	return b.report, nil
+}
+
+func (b *backup) run(ctx context.Context) error {
+	if err := b.begin(ctx); err != nil {
+		return err
+	}
+	repos, err := b.freeze(ctx, b.st.Ledger())
+	if err != nil {
+		return err
+	}
+	s := layout.Snapshot{Format: layout.Format, Vault: b.config.ID, Created: b.Now().UTC(), Writer: b.by, Version: b.version, Include: b.patterns}
+	if b.parent != nil {
+		s.Parent = b.parent.ID
+	}
+	root, _, err := layout.Indexes(listed(repos))
+	if err != nil {
+		return err
+	}
+	if p := b.parent; p != nil && p.Root.Digest == root.Desc.Digest && len(b.damaged) == 0 && sound(repos) {
+		s.Root, s.Images, s.Blobs, s.Bytes, s.Closure, s.Foreign = p.Root, p.Images, p.Blobs, p.Bytes, p.Closure, p.Foreign
+	} else if repos, err = b.save(ctx, &s, repos); err != nil {
+		return err
+	}
+	if s.History, err = b.saveHistory(ctx); err != nil {
+		return err
+	}
+	return b.commit(ctx, s, repos)
+}
+
+func sound(repos []repository) bool {
+	return !slices.ContainsFunc(repos, func(r repository) bool {
+		return slices.ContainsFunc(r.tops, func(t top) bool { return t.err != nil })
+	})
+}
+
+// begin learns what is in the vault.
+func (b *backup) begin(ctx context.Context) (err error) {
+	if b.config, err = b.ConfigOrNew(ctx); err != nil {
+		return err
+	}
+	b.held = &held{l: b.st.Ledger(), vault: b.config.ID}
+	h, _, err := b.Head(ctx, b.config)
+	if err != nil {
+		return err
+	}
+	b.damaged = setOf(h.Damaged)
+	if n := len(h.Snapshots); n > 0 {
+		s, err := b.Record(ctx, h.Snapshots[n-1])
+		if kind, ok := catalog.Damage(err); ok {
+			b.Log.Warn("the record of the newest snapshot cannot be used", "snapshot", h.Snapshots[n-1].ID, "kind", kind, "err", err)
+		} else if err != nil {
+			return err
+		} else {
+			b.parent = &s
+		}
+	}
+	return b.repair(ctx)
+}
+
+// repair replaces damaged blobs by the store's own.
+func (b *backup) repair(ctx context.Context) error {
+	for d := range b.damaged {
+		o, done, err := b.open(ctx, d)
+		if err != nil {
+			continue // not here: what needs it fails
+		}
+		err = b.Bucket.Replace(ctx, layout.BlobKey(d), o)
+		done()
+		if _, ok := errors.AsType[*bucket.ContentError](err); ok {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		b.Log.Info("damaged blob in the vault replaced", "digest", d)
+		b.repaired[d] = true
+	}
+	for d := range b.repaired {
+		delete(b.damaged, d)
+	}
+	return nil
+}
+
+// open opens a content of the store for the bucket.
+func (b *backup) open(ctx context.Context, d digest.Digest) (bucket.Object, func(), error) {
+	f, err := b.st.OpenContent(ctx, d)
+	if err != nil {
+		return bucket.Object{}, nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return bucket.Object{}, nil, errors.Join(err, f.Close())
+	}
+	return bucket.Object{Size: info.Size(), Digest: d, Content: f}, func() { _ = f.Close() }, nil
+}
+
+// save stores all below the root, then the root. It returns the repositories as
+// the snapshot has them.
+func (b *backup) save(ctx context.Context, s *layout.Snapshot, repos []repository) ([]repository, error) {
+	if err := b.learn(ctx); err != nil {
+		return nil, err
+	}
+	err := b.upload(ctx, repos)
+	if err == nil && (len(b.failed) > 0 || b.spoiled() || !sound(repos)) {
+		repos, err = b.settle(ctx, repos)
+	}
+	if err != nil {
+		return nil, err
+	}
+	root, each, err := layout.Indexes(listed(repos))
+	if err != nil {
+		return nil, err
+	}
+	for _, doc := range append(each, root) {
+		if err := b.put(ctx, doc); err != nil {
+			return nil, err
+		}
+		b.all[doc.Desc.Digest] = doc.Desc.Size
+	}
+	s.Root = root.Desc
+	s.Images = countImages(repos)
+	s.Blobs, s.Bytes, s.Closure = layout.Measure(b.all)
+	for _, d := range slices.Sorted(maps.Keys(b.kept)) {
+		if _, needed := b.all[d]; needed {
+			s.Foreign = append(s.Foreign, d)
+		}
+	}
+	return repos, nil
+}
+
+// spoiled tells whether the snapshot would need what is damaged in the vault.
+func (b *backup) spoiled() bool {
+	for d := range b.damaged {
+		if _, needed := b.all[d]; needed {
+			return true
+		}
+	}
+	return false
+}
+
+// countImages counts tags and digests, without what is attached to others.
+func countImages(repos []repository) (n int) {
+	for _, r := range repos {
+		for _, t := range r.tops {
+			if _, attached := mirror.AttachedTag(layout.TagOf(t.Descriptor)); !attached && !t.refers {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// put stores a document of ours, unless the vault is known to have it.
+func (b *backup) put(ctx context.Context, doc layout.Document) error {
+	d := doc.Desc.Digest
+	known, err := b.st.Ledger().Held(ctx, b.config.ID, []digest.Digest{d})
+	if err != nil || known[d] && !b.damaged[d] {
+		return err
+	}
+	created, err := b.Bucket.Put(ctx, layout.BlobKey(d), bucket.Bytes(doc.Data))
+	if errors.Is(err, bucket.ErrDiffers) || b.damaged[d] {
+		created, err = true, b.Bucket.Replace(ctx, layout.BlobKey(d), bucket.Bytes(doc.Data))
+		b.repaired[d] = true
+	}
+	if err != nil {
+		return err
+	}
+	if created {
+		b.report.NewBlobs++
+		b.report.NewBytes += doc.Desc.Size
+	}
+	return b.held.add(ctx, d, doc.Desc.Size)
+}
+
+// saveHistory stores what the ledger has recorded.
+func (b *backup) saveHistory(ctx context.Context) (layout.History, error) {
+	var before layout.History
+	if p := b.parent; p != nil && slices.Equal(p.Include, b.patterns) {
+		before = p.History
+	}
+	for _, s := range before.Segments {
+		if b.damaged[s.Digest] {
+			before = layout.History{}
+			break
+		}
+	}
+	return b.history(ctx, b.st.Ledger(), before, func(data []byte) (digest.Digest, error) {
+		doc := layout.Document{Desc: ocispec.Descriptor{Digest: digest.FromBytes(data), Size: int64(len(data))}, Data: data}
+		return doc.Desc.Digest, b.put(ctx, doc)
+	})
+}
+
+// commit makes the snapshot visible. All below it is stored.
+func (b *backup) commit(ctx context.Context, s layout.Snapshot, repos []repository) error {
+	if err := b.held.flush(ctx); err != nil {
+		return err
+	}
+	s.ID = ulid.MustNew(ulid.Timestamp(s.Created), ulid.DefaultEntropy()).String()
+	data, err := layout.Encode(s)
+	if err != nil {
+		return err
+	}
+	key := layout.DirSnapshots + s.Created.Format("20060102T150405Z") + "-" + s.ID + ".json"
+	if _, err := b.Bucket.Put(ctx, key, bucket.Bytes(data)); err != nil {
+		return err
+	}
+	err = b.ChangeHead(ctx, b.config, func(h *layout.Head) {
+		h.Snapshots = slices.DeleteFunc(h.Snapshots, func(e layout.Entry) bool { return e.ID == s.ID })
+		h.Snapshots = append(h.Snapshots, s.Entry(key, data))
+		h.Damaged = slices.DeleteFunc(h.Damaged, func(d digest.Digest) bool { return b.repaired[d] })
+	})
+	if err != nil {
+		return err
+	}
+	b.report.Snapshot, b.report.Images, b.report.Blobs, b.report.Bytes = s.ID, s.Images, s.Blobs, s.Bytes
+	b.report.Repaired = len(b.repaired)
+	return b.cache(ctx, repos)
+}
+
+// cache rewrites index.json. The snapshot is saved: a fault here is only logged.
+func (b *backup) cache(ctx context.Context, repos []repository) error {
+	doc, err := layout.Flat(listed(repos))
+	if err == nil {
+		err = b.Bucket.Replace(ctx, layout.KeyIndex, bucket.Bytes(doc.Data))
+	}
+	if err != nil {
+		b.Log.Warn("index.json could not be written; the snapshot is saved all the same", "err", err)
+	}
+	return ctx.Err()
+}

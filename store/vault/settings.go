@@ -1,0 +1,83 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strings"
+
+	"lastro/mirror"
+	"lastro/store/vault/bucket"
+	"lastro/store/vault/bucket/folder"
+	"lastro/store/vault/bucket/s3"
+)
+
+// Settings describe one vault.
+type Settings struct {
+	Name    string      `yaml:"name" doc:"Name of the vault in commands and reports." example:"main" required:"true"`
+	To      string      `yaml:"to" doc:"Where it lies: a bucket with an optional prefix, or a folder." example:"s3://bucket/prefix" required:"true" kind:"url"`
+	S3      s3.Settings `yaml:"s3" doc:"How the S3 server is reached."`
+	Include []string    `yaml:"include" doc:"Repositories that are backed up; default: all." example:"docker.io/**" default:"**" kind:"pattern"`
+}
+
+// Validate reports all faults at once, each starting with its key.
+func (s Settings) Validate() error {
+	var errs []error
+	if s.Name == "" {
+		errs = append(errs, errors.New(`name: missing (example: "main")`))
+	}
+	if _, err := address(s.To); err != nil {
+		errs = append(errs, fmt.Errorf("to: %w", err))
+	}
+	if err := s.S3.Validate(); err != nil {
+		for e := range strings.Lines(err.Error()) {
+			errs = append(errs, errors.New("s3."+strings.TrimSpace(e)))
+		}
+	}
+	for i, p := range s.Include {
+		if _, err := mirror.ParsePattern(p); err != nil {
+			errs = append(errs, fmt.Errorf("include[%d]: %w", i, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// include is the repositories to back up.
+func (s Settings) include() []string {
+	if len(s.Include) == 0 {
+		return []string{"**"}
+	}
+	return s.Include
+}
+
+// address reads where a vault lies.
+func address(to string) (*url.URL, error) {
+	const example = `(example: "s3://bucket/prefix" or "file:///var/backups/lastro")`
+	u, err := url.Parse(to)
+	if err != nil {
+		return nil, fmt.Errorf("%q is not the address of a vault %s", to, example)
+	}
+	switch {
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return nil, fmt.Errorf("credentials and queries do not belong into the address of a vault %s", example)
+	case u.Scheme == "s3" && u.Host != "":
+		return u, nil
+	case u.Scheme == "file" && u.Host == "" && filepath.IsAbs(u.Path) && filepath.Clean(u.Path) != "/":
+		return u, nil
+	}
+	return nil, fmt.Errorf("%q is not the address of a vault %s", to, example)
+}
+
+// bucket opens the place that the settings name. Nothing is sent yet.
+func (s Settings) bucket(ctx context.Context, o Options, sent func()) (bucket.Bucket, error) {
+	u, err := address(s.To)
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme == "file" {
+		return folder.Open(filepath.Clean(u.Path), folder.Options{Sent: sent, Step: o.Step}), nil
+	}
+	return s3.Open(ctx, u.Host, strings.Trim(u.Path, "/"), s.S3, s3.Options{Log: o.Log, Sent: sent})
+}

@@ -1,0 +1,145 @@
+package vault
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"lastro/mirror"
+	"lastro/store/ledger"
+	"lastro/store/vault/bucket"
+	"lastro/store/vault/catalog"
+	"lastro/store/vault/layout"
+	"lastro/store/vault/restore"
+	"lastro/store/vault/verify"
+)
+
+// Store is the local registry as a vault needs it. *store.Store implements it.
+type Store interface {
+	mirror.Destination
+	// OpenContent opens a blob or manifest by its digest; fs.ErrNotExist.
+	OpenContent(ctx context.Context, d digest.Digest) (*os.File, error)
+	Ledger() *ledger.Ledger
+}
+
+// Options are what Open can be told. The zero value is fine.
+type Options struct {
+	Log     *slog.Logger     // nil: nothing is logged
+	Now     func() time.Time // nil: time.Now
+	Version string           // of the program, for the record
+	// Wrap puts something around the bucket; for tests, as is Step, which is called
+	// before each step of a folder that changes the disk.
+	Wrap func(bucket.Bucket) bucket.Bucket
+	Step func(op, key string) error
+}
+
+// Vault is a backup repository in a bucket. It may be used from many goroutines
+// and by many processes at once.
+type Vault struct {
+	*catalog.Catalog
+	include  []mirror.Pattern
+	patterns []string
+	requests atomic.Int64
+	version  string
+}
+
+// What can be wrong with a place for a vault.
+var (
+	ErrNewer   = layout.ErrNewer    // a newer version of the program wrote it
+	ErrDamaged = layout.ErrDamaged  // something in it is not what it has to be
+	ErrForeign = catalog.ErrForeign // not empty, and not a vault
+	ErrNoVault = catalog.ErrNoVault // nothing there yet; fs.ErrNotExist as well
+)
+
+// Open prepares the use of a vault. It sends nothing and creates nothing: the
+// first Backup makes the vault.
+func Open(ctx context.Context, s Settings, o Options) (*Vault, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	v := &Vault{patterns: s.include(), version: o.Version}
+	for _, p := range v.patterns {
+		pattern, err := mirror.ParsePattern(p)
+		if err != nil {
+			return nil, fmt.Errorf("vault %s: include %q: %w", s.Name, p, err)
+		}
+		v.include = append(v.include, pattern)
+	}
+	b, err := s.bucket(ctx, o, func() { v.requests.Add(1) })
+	if err != nil {
+		return nil, fmt.Errorf("vault %s: %w", s.Name, err)
+	}
+	if o.Wrap != nil {
+		b = o.Wrap(b)
+	}
+	v.Catalog = &catalog.Catalog{Name: s.Name, Bucket: b, Log: o.Log, Now: o.Now}
+	return v, nil
+}
+
+// Verified is what a verification found.
+type Verified = verify.Report
+
+// Verify reads and hashes everything that a snapshot needs: "" or "latest", an id,
+// or the start of one. What it finds is in the report, in a receipt in the vault,
+// and in its head, from where the next backup repairs what it can. Only a vault
+// that cannot be read is an error. progress may be nil.
+func (v *Vault) Verify(ctx context.Context, snapshot string, progress mirror.Progress) (Verified, error) {
+	start, sent := v.Now(), v.requests.Load()
+	r, err := verify.Snapshot(ctx, v.Catalog, snapshot, watched(progress))
+	r.Requests = v.requests.Load() - sent
+	r.TookSeconds = v.Now().Sub(start).Seconds()
+	if err != nil {
+		return r, fmt.Errorf("verify vault %s: %w", v.Name, err)
+	}
+	return r, nil
+}
+
+// What a restore is told, would do, and did.
+type (
+	RestoreOptions = restore.Options
+	RestorePlan    = restore.Plan
+	Restored       = restore.Report
+)
+
+// PlanRestore tells what Restore would do. It changes nothing.
+func (v *Vault) PlanRestore(ctx context.Context, st Store, o RestoreOptions) (RestorePlan, error) {
+	p, err := restore.Prepare(ctx, v.Catalog, st, o)
+	if err != nil {
+		return p, fmt.Errorf("plan restore from vault %s: %w", v.Name, err)
+	}
+	return p, nil
+}
+
+// Restore brings images and their history back into a store; see restore.Run.
+// progress may be nil.
+func (v *Vault) Restore(ctx context.Context, st Store, o RestoreOptions, progress mirror.Progress) (Restored, error) {
+	start := v.Now()
+	r, err := restore.Run(ctx, v.Catalog, st, o, watched(progress))
+	r.TookSeconds = v.Now().Sub(start).Seconds()
+	if err != nil {
+		return r, fmt.Errorf("restore from vault %s: %w", v.Name, err)
+	}
+	return r, nil
+}
+
+// watched is a progress that is there.
+func watched(p mirror.Progress) mirror.Progress {
+	if p == nil {
+		return unwatched{}
+	}
+	return p
+}
+
+type unwatched struct{}
+
+func (unwatched) Plan(int, int64)    {}
+func (unwatched) Bytes(int64)        {}
+func (unwatched) Done(string, error) {}
