@@ -7,9 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/semaphore"
 )
 
 // Apply copies what a plan says. One image that fails is in the report and
@@ -18,13 +16,13 @@ import (
 func (e *Engine) Apply(ctx context.Context, p Plan) (Report, error) {
 	started := e.Now()
 	m := newMeter(e.Source)
-	a := &applying{Engine: e, meter: m, blobs: semaphore.NewWeighted(int64(e.jobs() * blobsPerImage))}
+	a := &applying{Engine: e, meter: m}
 	report := newReport(p)
 	var mu sync.Mutex
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(e.jobs())
+	e.progress().Plan(p.copies(), 0)
 	for i, rp := range p.rules {
-		e.progress().Plan(len(rp.changes), 0)
 		for _, c := range rp.changes {
 			g.Go(func() error {
 				published, err := a.image(gctx, rp.rule, c)
@@ -51,7 +49,6 @@ func (e *Engine) Apply(ctx context.Context, p Plan) (Report, error) {
 type applying struct {
 	*Engine
 	meter       *meter
-	blobs       *semaphore.Weighted // downloads at once, over all images
 	transferred atomic.Int64
 	noReferrers sync.Map // hosts without the referrers API
 }
@@ -63,8 +60,10 @@ func (a *applying) image(ctx context.Context, r *rule, c change) (Published, err
 	if err != nil {
 		return Published{}, err
 	}
-	g := &graph{applying: a, src: src, rule: r, change: c, seen: map[digest.Digest]bool{}, content: map[digest.Digest]bool{}}
-	published, err := g.copy(ctx)
+	if c.unfiltered {
+		r = r.unfiltered()
+	}
+	published, err := a.graph(src, r, c).copy(ctx)
 	if err != nil {
 		return published, fmt.Errorf("%s/%s:%s → %s:%s: %w", r.host, c.repository, c.tag, c.to, c.tag, err)
 	}

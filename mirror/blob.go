@@ -5,17 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// maxStalls is how often in a row a download may break off without having
-// brought a byte.
-const maxStalls = 3
+const (
+	// maxStalls is how often in a row a download may break off without having
+	// come further.
+	maxStalls = 3
+	// leastProgress is what counts as further. Less of it, again and again, is
+	// a server that will never bring the blob.
+	leastProgress = 64 << 10
+)
 
 // blob stores one blob. A body that breaks off is continued where it did, for
-// as long as each attempt brings something: this is the one place where bodies
+// as long as each attempt comes further: this is the one place where bodies
 // are tried again, as the upstream's is for requests.
 func (g *graph) blob(ctx context.Context, desc ocispec.Descriptor) error {
 	has, err := g.Dest.Has(ctx, desc)
@@ -25,22 +31,17 @@ func (g *graph) blob(ctx context.Context, desc ocispec.Descriptor) error {
 	if has {
 		return nil
 	}
-	if err := g.blobs.Acquire(ctx, 1); err != nil {
-		return err
-	}
-	defer g.blobs.Release(1)
-	g.progress().Plan(0, desc.Size)
-	var got atomic.Int64
+	dl := &download{graph: g, desc: desc}
 	for stalls := 0; ; {
-		before := got.Load()
-		err := g.Dest.Ingest(ctx, desc, g.fetch(desc, &got))
+		before := dl.furthest.Load()
+		err := g.Dest.Ingest(ctx, desc, dl.fetch)
 		broken, ok := errors.AsType[*bodyError](err)
 		switch {
 		case err == nil:
 			return nil
 		case !ok || ctx.Err() != nil:
 			return fmt.Errorf("blob %s: %w", desc.Digest, err)
-		case got.Load() > before:
+		case dl.furthest.Load() >= before+leastProgress:
 			stalls = 0
 		default:
 			stalls++
@@ -51,29 +52,37 @@ func (g *graph) blob(ctx context.Context, desc ocispec.Descriptor) error {
 	}
 }
 
+// download is one blob on its way, over all attempts.
+type download struct {
+	*graph
+	desc     ocispec.Descriptor
+	announce sync.Once
+	furthest atomic.Int64 // how much of the blob any attempt reached
+}
+
 // fetch opens the blob upstream and counts what comes.
-func (g *graph) fetch(desc ocispec.Descriptor, got *atomic.Int64) Fetch {
-	return func(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
-		body, start, err := g.src.Blob(ctx, g.change.repository, desc, offset)
-		if err != nil {
-			return nil, 0, fmt.Errorf("upstream %s: %w", g.rule.host, err)
-		}
-		return &counted{body, g, got}, start, nil
+func (d *download) fetch(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
+	body, start, err := d.src.Blob(ctx, d.change.repository, d.desc, offset)
+	if err != nil {
+		return nil, 0, fmt.Errorf("upstream %s: %w", d.rule.host, err)
 	}
+	d.announce.Do(func() { d.progress().Plan(0, d.desc.Size-start) })
+	return &counted{body, d, start}, start, nil
 }
 
 // counted is an upstream's body. Its errors say that they are the body's.
 type counted struct {
 	io.ReadCloser
-	g   *graph
-	got *atomic.Int64
+	d        *download
+	position int64
 }
 
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.ReadCloser.Read(p)
-	c.got.Add(int64(n))
-	c.g.transferred.Add(int64(n))
-	c.g.progress().Bytes(int64(n))
+	c.position += int64(n)
+	c.d.furthest.Store(max(c.d.furthest.Load(), c.position))
+	c.d.transferred.Add(int64(n))
+	c.d.progress().Bytes(int64(n))
 	if err != nil && err != io.EOF {
 		err = &bodyError{err}
 	}

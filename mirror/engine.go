@@ -41,6 +41,8 @@ type Engine struct {
 	Now      func() time.Time
 	Progress Progress // nil: nobody watches
 	Jobs     int      // images at once; 0: 4
+
+	flights flights // of manifests, over all images and runs
 }
 
 const (

@@ -2,16 +2,22 @@ package mirror
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 )
+
+// maxManifests bounds the manifests of one image together, which are in memory
+// until it is published.
+const maxManifests = 64 << 20
 
 // graph copies the closure of one image. Manifests are walked one after the
 // other, because each says what comes next; blobs are fetched beside each other.
@@ -23,14 +29,21 @@ type graph struct {
 
 	seen      map[digest.Digest]bool // manifests
 	content   map[digest.Digest]bool // blobs
+	tags      map[string]bool        // attached ones that were copied, by graphs above and below too
 	manifests []Manifest             // children before parents, referrers after subjects
 	absent    []digest.Digest
 	wanted    []ocispec.Descriptor
+	size      int64 // of the manifests
 	checked   bool
 }
 
+func (a *applying) graph(src Source, r *rule, c change) *graph {
+	return &graph{applying: a, src: src, rule: r, change: c,
+		seen: map[digest.Digest]bool{}, content: map[digest.Digest]bool{}, tags: map[string]bool{}}
+}
+
 func (g *graph) copy(ctx context.Context) (Published, error) {
-	if err := g.manifest(ctx, g.change.desc, 0); err != nil {
+	if err := g.root(ctx); err != nil {
 		return Published{}, err
 	}
 	if g.rule.Referrers {
@@ -44,6 +57,9 @@ func (g *graph) copy(ctx context.Context) (Published, error) {
 	if err := g.fetchBlobs(ctx); err != nil {
 		return Published{}, err
 	}
+	if err := g.unmoved(ctx); err != nil {
+		return Published{}, err
+	}
 	return g.Dest.Publish(ctx, Publication{
 		Repo: g.change.to, Tag: g.change.tag, Root: g.change.desc,
 		Manifests: g.manifests, Absent: g.absent, Checked: g.checked,
@@ -51,8 +67,33 @@ func (g *graph) copy(ctx context.Context) (Published, error) {
 	})
 }
 
-// manifest reads one manifest and all below it.
-func (g *graph) manifest(ctx context.Context, desc ocispec.Descriptor, depth int) error {
+// unmoved refuses to put a tag over what somebody else, another sync or a
+// person who rolled it back, put there since the plan.
+func (g *graph) unmoved(ctx context.Context) error {
+	now, err := g.Dest.Resolve(ctx, g.change.to, g.change.tag)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("local %s:%s: %w", g.change.to, g.change.tag, err)
+	}
+	if now != g.change.previous && now != g.change.desc.Digest {
+		return fmt.Errorf("local %s:%s moved to %s while it was copied: it is left there, sync again", g.change.to, g.change.tag, cmp.Or(now, "nothing"))
+	}
+	return nil
+}
+
+// root reads the image itself. Its index may have none of the platforms, but
+// then what would be copied is no image.
+func (g *graph) root(ctx context.Context) error {
+	if err := g.manifest(ctx, g.change.desc, g.rule.platforms, 0); err != nil {
+		return err
+	}
+	if len(g.absent) > 0 && !slices.ContainsFunc(g.manifests, func(m Manifest) bool { return !m.IsIndex() }) {
+		return fmt.Errorf("index %s has none of the platforms %v, only %s", g.change.desc.Digest, g.rule.Platforms, platformsOf(g.manifests))
+	}
+	return nil
+}
+
+// manifest reads one manifest and all below it that is for the platforms.
+func (g *graph) manifest(ctx context.Context, desc ocispec.Descriptor, platforms []Platform, depth int) error {
 	if g.seen[desc.Digest] {
 		return nil
 	}
@@ -67,13 +108,10 @@ func (g *graph) manifest(ctx context.Context, desc ocispec.Descriptor, depth int
 	for r := range g.rule.kept(m) {
 		g.want(r.Descriptor)
 	}
-	selected, absent := split(m, g.rule.platforms)
-	if len(selected) == 0 && len(absent) > 0 {
-		return fmt.Errorf("index %s has none of the platforms %v, only %s", desc.Digest, g.rule.Platforms, platformsOf(m))
-	}
+	selected, absent := split(m, platforms)
 	g.absent = append(g.absent, absent...)
 	for _, child := range selected {
-		if err := g.manifest(ctx, child.Descriptor, depth+1); err != nil {
+		if err := g.manifest(ctx, child.Descriptor, platforms, depth+1); err != nil {
 			return err
 		}
 	}
@@ -88,12 +126,27 @@ func (g *graph) want(desc ocispec.Descriptor) {
 	}
 }
 
-// read gets a manifest from the local registry, or from upstream into it.
-func (g *graph) read(ctx context.Context, desc ocispec.Descriptor) (Manifest, error) {
-	held, raw, err := g.Dest.Manifest(ctx, "", desc.Digest)
-	if errors.Is(err, fs.ErrNotExist) {
-		return g.fetchManifest(ctx, desc)
+// read gets a manifest from the local registry, or from upstream into it. Tags
+// that are copied beside each other often share manifests: who comes second
+// waits, and then finds it here.
+func (g *graph) read(ctx context.Context, desc ocispec.Descriptor) (m Manifest, err error) {
+	m, err = g.held(ctx, desc)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return m, err
 	}
+	err = g.flights.do(ctx, desc.Digest, func() error {
+		m, err = g.held(ctx, desc)
+		if errors.Is(err, fs.ErrNotExist) {
+			m, err = g.fetchManifest(ctx, desc)
+		}
+		return err
+	})
+	return m, err
+}
+
+// held reads a manifest that the local registry has, in whatever repository.
+func (g *graph) held(ctx context.Context, desc ocispec.Descriptor) (Manifest, error) {
+	held, raw, err := g.Dest.Manifest(ctx, "", desc.Digest)
 	if err != nil {
 		return Manifest{}, fmt.Errorf("local manifest %s: %w", desc.Digest, err)
 	}
@@ -131,6 +184,9 @@ func (g *graph) parse(desc ocispec.Descriptor, raw []byte) (Manifest, error) {
 		return Manifest{}, fmt.Errorf("manifest %s has %d bytes where its descriptor says %d", desc.Digest, len(raw), desc.Size)
 	}
 	desc.Size = int64(len(raw))
+	if g.size += desc.Size; g.size > maxManifests {
+		return Manifest{}, fmt.Errorf("manifest %s: the manifests of one image are more than %d bytes", desc.Digest, int64(maxManifests))
+	}
 	return ParseManifest(desc, raw)
 }
 
@@ -152,7 +208,7 @@ func (g *graph) referrers(ctx context.Context) error {
 			return fmt.Errorf("upstream referrers of %s: %w", subject, err)
 		}
 		for _, desc := range found {
-			if err := g.manifest(ctx, bare(desc), 0); err != nil {
+			if err := g.manifest(ctx, bare(desc), nil, 0); err != nil {
 				return fmt.Errorf("referrer %s of %s: %w", desc.Digest, subject, err)
 			}
 		}
@@ -170,7 +226,11 @@ func bare(desc ocispec.Descriptor) ocispec.Descriptor {
 // tag moves, so that nobody sees the image without its signature.
 func (g *graph) attached(ctx context.Context) error {
 	for _, m := range g.manifests {
-		for _, tag := range g.change.attached[m.Descriptor.Digest] {
+		for _, tag := range g.change.attached.to(m.Descriptor.Digest) {
+			if g.tags[tag] {
+				continue
+			}
+			g.tags[tag] = true
 			if err := g.attachedTag(ctx, tag); err != nil {
 				return fmt.Errorf("attached tag %s: %w", tag, err)
 			}
@@ -181,13 +241,19 @@ func (g *graph) attached(ctx context.Context) error {
 
 func (g *graph) attachedTag(ctx context.Context, tag string) error {
 	desc, err := g.src.Head(ctx, g.change.repository, tag)
+	if !g.change.attached.listed && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("upstream: %w", err)
 	}
-	c := change{repository: g.change.repository, to: g.change.to, tag: tag, desc: desc, attached: g.change.attached, reason: "attached to " + g.change.tag}
-	whole := *g.rule
-	whole.platforms = nil // what is attached has no platforms to choose from
-	sub := &graph{applying: g.applying, src: g.src, rule: &whole, change: c, seen: map[digest.Digest]bool{}, content: map[digest.Digest]bool{}}
+	c := g.change.attachedChange(tag)
+	c.desc = desc
+	if c.previous, err = g.Dest.Resolve(ctx, c.to, tag); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("local: %w", err)
+	}
+	sub := g.graph(g.src, g.rule.unfiltered(), c)
+	sub.tags = g.tags
 	_, err = sub.copy(ctx)
 	return err
 }

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"regexp"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -117,6 +115,8 @@ func (m *Manifest) setMediaType(doc document) error {
 	switch {
 	case doc.FSLayers != nil || doc.SchemaVersion == 1 || m.Descriptor.MediaType == mediaTypeSchema1 || m.Descriptor.MediaType == mediaTypeSchema1Signed:
 		return errors.New("it is a Docker schema 1 manifest, which cannot be copied by digest: push the image again with a current client")
+	case !index && !image && doc.MediaType == "" && doc.SchemaVersion != 2:
+		return errors.New("it is a JSON document, but no manifest")
 	case index && image:
 		return errors.New("it has both manifests and layers, so that clients could read it in two ways (CVE-2021-41190)")
 	case doc.MediaType != "" && m.Descriptor.MediaType != "" && doc.MediaType != m.Descriptor.MediaType:
@@ -196,17 +196,4 @@ func (m Manifest) only(keep func(Role) bool) iter.Seq[Ref] {
 			}
 		}
 	}
-}
-
-var attachedTag = regexp.MustCompile(`^(sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})(\.(sig|att|sbom))?$`)
-
-// AttachedTag returns the subject of a tag that attaches something to a digest:
-// the referrers fallback tag of the distribution-spec, and cosign's tags. Such
-// tags live and die with their subject.
-func AttachedTag(tag string) (subject digest.Digest, ok bool) {
-	m := attachedTag.FindStringSubmatch(tag)
-	if m == nil {
-		return "", false
-	}
-	return digest.Digest(m[1][:6] + ":" + m[1][7:]), true
 }

@@ -38,9 +38,9 @@ type change struct {
 	desc       ocispec.Descriptor // of the upstream's image
 	previous   digest.Digest
 	reason     string
-	attached   map[digest.Digest][]string // tags of the repository that attach to a digest
-	listed     bool                       // attached comes from a full list of tags
-	recheck    bool                       // the image is here: only its referrers are asked for
+	attached   attachments // of the repository
+	unfiltered bool        // attached to an image: there are no platforms to choose from
+	recheck    bool        // the image is here: only its referrers are asked for
 }
 
 // Changes is how many images would be copied.
@@ -52,6 +52,15 @@ func (p Plan) Changes() int {
 				n++
 			}
 		}
+	}
+	return n
+}
+
+// copies is how many images are looked at again, those that did not move too.
+func (p Plan) copies() int {
+	n := 0
+	for _, r := range p.rules {
+		n += len(r.changes)
 	}
 	return n
 }
@@ -141,7 +150,7 @@ func (p *planner) repositories(ctx context.Context, c *rule) ([]string, error) {
 		if err != nil {
 			return names, fmt.Errorf("%s: list of repositories: %w: name the repositories instead of a pattern (example: %s/{app,web})", c.host, err, c.host)
 		}
-		if slices.ContainsFunc(c.patterns, func(pt Pattern) bool { return pt.Match(repository) }) && !slices.Contains(names, repository) {
+		if c.wants(repository) && !slices.Contains(names, repository) {
 			names = append(names, repository)
 		}
 	}
@@ -155,10 +164,9 @@ func (p *planner) repositories(ctx context.Context, c *rule) ([]string, error) {
 func (p *planner) repository(ctx context.Context, rp *rulePlan, repository, to string) error {
 	src, err := p.meter.source(rp.rule.host)
 	var tags []string
-	var attached map[digest.Digest][]string
-	listed := true
+	var attached attachments
 	if err == nil {
-		tags, attached, listed, err = p.tags(ctx, src, rp.rule, repository)
+		tags, attached, err = p.tags(ctx, src, rp.rule, repository)
 	}
 	if interrupted(ctx, err) {
 		return err
@@ -167,12 +175,12 @@ func (p *planner) repository(ctx context.Context, rp *rulePlan, repository, to s
 		rp.failed = append(rp.failed, Failed{Repo: to, Error: fmt.Sprintf("upstream %s/%s: list tags: %v", rp.rule.host, repository, err)})
 		return nil
 	}
-	return p.heads(ctx, rp, src, change{repository: repository, to: to, attached: attached, listed: listed}, tags)
+	return p.heads(ctx, rp, src, change{repository: repository, to: to, attached: attached}, tags)
 }
 
 // tags are the selected tags of a repository, and those that attach something.
 // Where the list is refused, the tags that the rule names stand for it.
-func (p *planner) tags(ctx context.Context, src Source, c *rule, repository string) (selected []string, attached map[digest.Digest][]string, listed bool, err error) {
+func (p *planner) tags(ctx context.Context, src Source, c *rule, repository string) (selected []string, attached attachments, err error) {
 	l, _ := p.listings.LoadOrStore(c.host+"/"+repository, &listing{})
 	list := l.(*listing)
 	list.once.Do(func() {
@@ -187,14 +195,14 @@ func (p *planner) tags(ctx context.Context, src Source, c *rule, repository stri
 	if list.err != nil {
 		literals, ok := c.literals()
 		if !ok || interrupted(ctx, list.err) {
-			return nil, nil, false, list.err
+			return nil, attachments{}, list.err
 		}
-		return literals, nil, false, nil
+		return literals, attachments{}, nil
 	}
-	attached = map[digest.Digest][]string{}
+	attached = attachments{listed: true, tags: map[digest.Digest][]string{}}
 	for _, tag := range list.tags {
 		if subject, ok := AttachedTag(tag); ok {
-			attached[subject] = append(attached[subject], tag)
+			attached.tags[subject] = append(attached.tags[subject], tag)
 		} else if c.selects(tag) {
 			selected = append(selected, tag)
 		}
@@ -202,7 +210,7 @@ func (p *planner) tags(ctx context.Context, src Source, c *rule, repository stri
 	for _, want := range missingLiterals(c, list.tags) {
 		selected = append(selected, want) // its HEAD says that it is not there
 	}
-	return selected, attached, true, nil
+	return selected, attached, nil
 }
 
 // missingLiterals are tags that a rule names and the upstream does not list.
@@ -222,12 +230,12 @@ func (p *planner) heads(ctx context.Context, rp *rulePlan, src Source, repo chan
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(2 * p.jobs())
 	for _, tag := range tags {
+		c := repo
+		c.tag = tag
+		if !p.first(c) {
+			continue
+		}
 		g.Go(func() error {
-			if _, twice := p.planned.LoadOrStore(repo.to+":"+tag, true); twice {
-				return nil
-			}
-			c := repo
-			c.tag = tag
 			changes, err := p.tag(gctx, src, rp.rule, c)
 			if interrupted(gctx, err) {
 				return err
@@ -251,6 +259,12 @@ func (p *planner) heads(ctx context.Context, rp *rulePlan, src Source, repo chan
 	return err
 }
 
+// first reports whether a tag is not planned yet, and that it is from now on.
+func (p *planner) first(c change) bool {
+	_, twice := p.planned.LoadOrStore(c.to+":"+c.tag, true)
+	return !twice
+}
+
 // tag plans one tag: nothing, its image, or only what was attached to it since.
 func (p *planner) tag(ctx context.Context, src Source, r *rule, c change) ([]change, error) {
 	var err error
@@ -260,12 +274,12 @@ func (p *planner) tag(ctx context.Context, src Source, r *rule, c change) ([]cha
 	c.previous, err = p.Dest.Resolve(ctx, c.to, c.tag)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		c.reason = "new upstream"
+		c.reason = cmp.Or(c.reason, "new upstream")
 		return []change{c}, nil
 	case err != nil:
 		return nil, fmt.Errorf("local %s:%s: %w", c.to, c.tag, err)
 	case c.previous != c.desc.Digest:
-		c.reason = "moved upstream"
+		c.reason = cmp.Or(c.reason, "moved upstream")
 		return []change{c}, nil
 	}
 	return p.unmoved(ctx, src, r, c)
@@ -296,14 +310,21 @@ func (p *planner) unmoved(ctx context.Context, src Source, r *rule, c change) ([
 	return p.attachments(ctx, src, r, c, held.manifests)
 }
 
-// attachments plans the tags that attach something to an image that is here.
+// attachments plans the tags that attach something to an image that is here,
+// and what is attached to that. Without a list of tags they are only looked for
+// when the referrers are.
 func (p *planner) attachments(ctx context.Context, src Source, r *rule, c change, manifests []digest.Digest) ([]change, error) {
+	if !c.attached.listed {
+		return nil, nil
+	}
 	var changes []change
 	for _, d := range manifests {
-		for _, tag := range c.attached[d] {
-			a := c
-			a.tag, a.attached = tag, nil
-			more, err := p.tag(ctx, src, r, a)
+		for _, tag := range c.attached.to(d) {
+			a := c.attachedChange(tag)
+			if !p.first(a) {
+				continue
+			}
+			more, err := p.tag(ctx, src, r.unfiltered(), a)
 			if err != nil {
 				return nil, err
 			}

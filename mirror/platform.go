@@ -39,17 +39,18 @@ const attests = "vnd.docker.reference.digest"
 
 // split parts the children of an index into those that a filter selects and
 // those that it leaves out. Children without a platform are selected; an
-// attestation follows what it is about. No filter selects all.
+// attestation follows what it is about. A child that is listed twice is selected
+// if one of its entries is. No filter selects all.
 func split(m Manifest, filter []Platform) (selected []Ref, absent []digest.Digest) {
 	chosen := map[digest.Digest]bool{}
 	for c := range m.Children() {
-		chosen[c.Digest] = len(filter) == 0 || c.Platform == nil || matchesAny(filter, c.Platform)
+		if _, attestation := c.Annotations[attests]; !attestation && (len(filter) == 0 || c.Platform == nil || matchesAny(filter, c.Platform)) {
+			chosen[c.Digest] = true
+		}
 	}
 	for c := range m.Children() {
-		if subject, ok := c.Annotations[attests]; ok && len(filter) > 0 {
-			chosen[c.Digest] = chosen[digest.Digest(subject)]
-		}
-		if chosen[c.Digest] {
+		subject, attestation := c.Annotations[attests]
+		if chosen[c.Digest] || attestation && (len(filter) == 0 || chosen[digest.Digest(subject)]) {
 			selected = append(selected, c)
 		} else {
 			absent = append(absent, c.Digest)
@@ -67,12 +68,14 @@ func matchesAny(filter []Platform, p *ocispec.Platform) bool {
 	return false
 }
 
-// platformsOf lists what an index has, for messages.
-func platformsOf(m Manifest) string {
+// platformsOf lists what indexes have, for messages.
+func platformsOf(indexes []Manifest) string {
 	var names []string
-	for c := range m.Children() {
-		if c.Platform != nil && c.Platform.OS != "unknown" {
-			names = append(names, Platform{c.Platform.OS, c.Platform.Architecture, c.Platform.Variant}.String())
+	for _, m := range indexes {
+		for c := range m.Children() {
+			if c.Platform != nil && c.Platform.OS != "unknown" {
+				names = append(names, Platform{c.Platform.OS, c.Platform.Architecture, c.Platform.Variant}.String())
+			}
 		}
 	}
 	return strings.Join(names, ", ")

@@ -18,10 +18,13 @@ type Reference struct {
 }
 
 var (
-	hostPart       = regexp.MustCompile(`^(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?$`)
+	hostPart       = regexp.MustCompile(`^(?:[a-zA-Z0-9]+(?:(?:\.|-+)[a-zA-Z0-9]+)*|\[[0-9a-fA-F:]*[0-9a-fA-F][0-9a-fA-F:]*\])(?::[0-9]{1,5})?$`)
 	repositoryPart = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
 	tagPart        = regexp.MustCompile(`^[\w][\w.-]{0,127}$`)
 )
+
+// maxName is how long a repository's name may be.
+const maxName = 255
 
 // ValidTag reports whether a tag is one by the distribution-spec.
 func ValidTag(tag string) bool { return tagPart.MatchString(tag) }
@@ -44,7 +47,7 @@ func ParseReference(text string) (Reference, error) {
 		}
 	}
 	ref.Host, ref.Repository = splitHost(rest)
-	if !hostPart.MatchString(ref.Host) || !repositoryPart.MatchString(ref.Repository) || len(rest) > 255 {
+	if !hostPart.MatchString(ref.Host) || !repositoryPart.MatchString(ref.Repository) || len(ref.Local()) > maxName {
 		return Reference{}, fmt.Errorf("reference %q is not an image name (examples: debian:12, ghcr.io/org/app:1.4)", text)
 	}
 	return ref, nil
@@ -56,13 +59,19 @@ func splitHost(name string) (host, repository string) {
 	if !ok || !strings.ContainsAny(host, ".:[") && host != "localhost" {
 		host, repository = DockerHub, name
 	}
-	if host == "index.docker.io" || host == "registry-1.docker.io" {
-		host = DockerHub
-	}
+	host = canonicalHost(host)
 	if host == DockerHub && !strings.Contains(repository, "/") {
 		repository = "library/" + repository
 	}
 	return host, repository
+}
+
+// canonicalHost is the name in references of a host that has several.
+func canonicalHost(host string) string {
+	if host == "index.docker.io" || host == "registry-1.docker.io" {
+		return DockerHub
+	}
+	return host
 }
 
 // Local is the repository's name in the local registry when no rule gives
@@ -70,7 +79,7 @@ func splitHost(name string) (host, repository string) {
 func (r Reference) Local() string { return localHost(r.Host) + "/" + r.Repository }
 
 func localHost(host string) string {
-	return strings.ToLower(strings.NewReplacer(":", "-", "[", "", "]", "").Replace(host))
+	return strings.Trim(strings.ToLower(strings.NewReplacer(":", "-", "[", "", "]", "").Replace(host)), "-")
 }
 
 // String is the full name.

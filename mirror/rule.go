@@ -85,7 +85,10 @@ func (c *rule) readFrom() error {
 			if ref.Tag != "" || ref.Digest != "" {
 				return fmt.Errorf("%q names a tag: put it under tags.include", text)
 			}
-			c.host, c.names = ref.Host, append(c.names, ref.Repository)
+			if err := c.setHost(ref.Host); err != nil {
+				return err
+			}
+			c.names = append(c.names, ref.Repository)
 			continue
 		}
 		host, rest, ok := strings.Cut(text, "/")
@@ -96,9 +99,21 @@ func (c *rule) readFrom() error {
 		if err != nil {
 			return err
 		}
-		c.host, c.patterns = host, append(c.patterns, p)
+		if err := c.setHost(canonicalHost(host)); err != nil {
+			return err
+		}
+		c.patterns = append(c.patterns, p)
 	}
 	c.fixed = fixedPart(c.From)
+	return nil
+}
+
+// setHost refuses alternatives of more than one host, which no upstream has.
+func (c *rule) setHost(host string) error {
+	if c.host != "" && c.host != host {
+		return fmt.Errorf("%q names the hosts %s and %s: write a rule for each", c.From, c.host, host)
+	}
+	c.host = host
 	return nil
 }
 
@@ -153,7 +168,9 @@ func (c *rule) literals() ([]string, bool) {
 		if !p.Literal() || !ValidTag(p.text) {
 			return nil, false
 		}
-		tags = append(tags, p.text)
+		if c.selects(p.text) {
+			tags = append(tags, p.text)
+		}
 	}
 	return tags, len(tags) > 0
 }
@@ -177,15 +194,24 @@ func (r Rule) LocalName(ref Reference) (string, bool) {
 	if err != nil || c.host != ref.Host {
 		return "", false
 	}
-	if slices.Contains(c.names, ref.Repository) {
+	if slices.Contains(c.names, ref.Repository) || c.wants(ref.Repository) {
 		return c.local(ref.Repository), true
 	}
-	for _, p := range c.patterns {
-		if p.Match(ref.Repository) {
-			return c.local(ref.Repository), true
-		}
-	}
 	return "", false
+}
+
+// wants reports whether one of the rule's patterns means a repository. What is
+// not a repository name, in a strange catalog, is not meant.
+func (c *rule) wants(repository string) bool {
+	return repositoryPart.MatchString(repository) &&
+		slices.ContainsFunc(c.patterns, func(p Pattern) bool { return p.Match(repository) })
+}
+
+// unfiltered is the rule for all platforms.
+func (c *rule) unfiltered() *rule {
+	all := *c
+	all.platforms = nil
+	return &all
 }
 
 // kept are the blobs of a manifest that the rule copies.
