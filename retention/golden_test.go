@@ -1,0 +1,67 @@
+package retention
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// TestReasons shows what a person reads, for each kind of reason there is.
+func TestReasons(t *testing.T) {
+	rules := []Compiled{
+		compiled(t, Rule{Match: "**", Keep: Keep{Last: 2, Tags: []string{"*-lts"}}, MaxRemovals: 1, Line: "lastro.yaml:12"}),
+		compiled(t, Rule{Match: "lib/*", Keep: Keep{Within: 36 * time.Hour, Tags: []string{"stable", "s*"}}, MaxRemovals: 1}),
+		compiled(t, Rule{Match: "all/*", MaxRemovals: 1}),
+	}
+	tags := append(aged(0, 1, 9), Tag{Name: "stable", Digest: "s", Since: now.Add(-40 * day)}, Tag{Name: "unknown", Digest: "u"},
+		Tag{Name: "v1-lts", Digest: "l", Since: now.Add(-80 * day)}, attached("sig-kept", "1", "digest of d01"),
+		attached("sig-gone", "2", "digest of d09"), attached("sig-lost", "3", "nowhere"))
+	var all []Decision
+	for _, repo := range []string{"lib/a", "all/b"} {
+		ds, err := Decide(repo, tags, rules, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, ds...)
+	}
+	for _, only := range []Rule{{Match: "else/*", MaxRemovals: 1}, {Match: "**", Keep: Keep{Within: time.Hour}, MaxRemovals: 1}} {
+		ds, err := Decide("lib/c", aged(8, 9), []Compiled{compiled(t, only)}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, ds...)
+	}
+	golden(t, "reasons.json", all)
+}
+
+func golden(t *testing.T, name string, v any) {
+	t.Helper()
+	var got bytes.Buffer
+	enc := json.NewEncoder(&got)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got.String()); diff != "" {
+		t.Error(diff)
+	}
+}
