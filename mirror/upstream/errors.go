@@ -1,0 +1,193 @@
+package upstream
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"mime"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// transportError is a connection that was not made or that broke.
+type transportError struct {
+	host string
+	err  error
+}
+
+func (e *transportError) Error() string { return e.host + ": " + e.err.Error() }
+func (e *transportError) Unwrap() error { return e.err }
+
+// statusError is an answer other than the one that was asked for.
+type statusError struct {
+	status     int
+	host       string // who answered
+	detail     string // what its body says, made plain
+	retryAfter time.Duration
+	anonymous  bool // no credentials were sent
+}
+
+func (e *statusError) Error() string {
+	s := fmt.Sprintf("%d %s", e.status, cmp.Or(http.StatusText(e.status), "unknown status"))
+	if e.detail != "" {
+		s += ": " + e.detail
+	}
+	return s
+}
+
+// Is makes a 404 a missing file.
+func (e *statusError) Is(target error) bool {
+	return target == fs.ErrNotExist && e.status == http.StatusNotFound
+}
+
+const (
+	maxRefusal = 64 << 10
+	maxDetail  = 200
+)
+
+// refusal reads an answer that was not asked for, and closes it.
+func refusal(resp *http.Response) *statusError {
+	defer resp.Body.Close()
+	raw, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal)) // what came says enough
+	return &statusError{
+		status: resp.StatusCode, host: resp.Request.URL.Host,
+		detail:     masked(resp.Request, detail(resp.Header, raw)),
+		retryAfter: retryAfter(resp.Header, time.Now()),
+	}
+}
+
+// detail is what a body says: the distribution-spec's errors, those of token
+// servers, or a line of plain text.
+func detail(h http.Header, raw []byte) string {
+	type entry struct{ Code, Message string }
+	var doc struct {
+		Errors  []entry
+		Details string
+		Message string
+	}
+	switch err := json.Unmarshal(raw, &doc); {
+	case err == nil && len(doc.Errors) > 0:
+		e := doc.Errors[0]
+		return plain(strings.Trim(e.Code+": "+e.Message, ": "))
+	case err == nil:
+		return plain(cmp.Or(doc.Details, doc.Message))
+	}
+	if kind, _, _ := mime.ParseMediaType(h.Get("Content-Type")); kind == "text/plain" {
+		return plain(string(raw))
+	}
+	return ""
+}
+
+// masked takes credentials out of a text that a server sends back.
+func masked(req *http.Request, text string) string {
+	_, secret, _ := strings.Cut(req.Header.Get("Authorization"), " ")
+	hide := []string{secret}
+	if _, password, ok := req.BasicAuth(); ok {
+		hide = append(hide, password)
+	}
+	for _, h := range hide {
+		if h != "" {
+			text = strings.ReplaceAll(text, h, "…")
+		}
+	}
+	return text
+}
+
+// plain makes one short line of what a server sent.
+func plain(text string) string {
+	text = strings.Join(strings.Fields(strings.Map(func(c rune) rune {
+		if unicode.IsPrint(c) && c != unicode.ReplacementChar {
+			return c
+		}
+		return ' '
+	}, text)), " ")
+	if r := []rune(text); len(r) > maxDetail {
+		return string(r[:maxDetail]) + "…"
+	}
+	return text
+}
+
+// notJSON says what came where JSON should be.
+func notJSON(resp *http.Response, raw []byte) error {
+	if isHTML(resp.Header, raw) {
+		return fmt.Errorf("%s sent a web page where JSON should be: a proxy or login page stands before the registry, or the address is not that of a registry", resp.Request.URL.Host)
+	}
+	return fmt.Errorf("%s sent what is not JSON", resp.Request.URL.Host)
+}
+
+func isHTML(h http.Header, raw []byte) bool {
+	kind, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
+	return kind == "text/html" || kind == "application/xhtml+xml" || bytes.HasPrefix(bytes.TrimSpace(raw), []byte("<"))
+}
+
+// explain says who failed at what, and what can be done.
+func (r *Registry) explain(c call, err error) error {
+	err = fmt.Errorf("upstream %s: %s: %w", r.host, c, err)
+	if hint := r.hint(err); hint != "" {
+		err = fmt.Errorf("%w; %s", err, hint)
+	}
+	return err
+}
+
+func (r *Registry) hint(err error) string {
+	if s, ok := errors.AsType[*statusError](err); ok {
+		return r.statusHint(s)
+	}
+	if _, ok := errors.AsType[*transportError](err); !ok || errors.Is(err, context.Canceled) {
+		return ""
+	}
+	dns, isDNS := errors.AsType[*net.DNSError](err)
+	timeout, isNet := errors.AsType[net.Error](err)
+	switch {
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return fmt.Sprintf("the server speaks HTTP without TLS: set upstreams.%s.plain-http: true", r.host)
+	case aboutTLS(err):
+		return fmt.Sprintf("if the registry has a private CA, set upstreams.%s.ca to its PEM file", r.host)
+	case isDNS && dns.IsNotFound:
+		return "check the name of the host, and DNS"
+	case errors.Is(err, errStalled) || isNet && timeout.Timeout():
+		return "check the network and the proxy (HTTPS_PROXY)"
+	case r.endpoint.Scheme == "http" && strings.Contains(err.Error(), "malformed HTTP"):
+		return fmt.Sprintf("the server may want TLS: remove upstreams.%s.plain-http", r.host)
+	}
+	return ""
+}
+
+func (r *Registry) statusHint(s *statusError) string {
+	switch s.status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		if s.anonymous {
+			return fmt.Sprintf("no credentials were sent: do docker login, or set upstreams.%s.credentials (some registries answer this for images that do not exist)", r.host)
+		}
+		return fmt.Sprintf("check the name of the image, and the credentials: docker login, or upstreams.%s.credentials", r.host)
+	case http.StatusNotFound:
+		return "check the name and the tag of the image"
+	case http.StatusTooManyRequests:
+		return "the upstream limits requests: " + later(s) + " (limits are often higher with credentials)"
+	case http.StatusBadRequest:
+		if r.endpoint.Scheme == "http" && strings.Contains(s.detail, "HTTPS") {
+			return fmt.Sprintf("the server wants TLS: remove upstreams.%s.plain-http", r.host)
+		}
+	case http.StatusPreconditionFailed:
+		return "a policy of the upstream blocks this image"
+	}
+	if s.status >= 500 {
+		return "the upstream has a fault: " + later(s)
+	}
+	return ""
+}
+
+func later(s *statusError) string {
+	if s.retryAfter > 0 {
+		return "try again in " + s.retryAfter.Round(time.Second).String()
+	}
+	return "try again later"
+}

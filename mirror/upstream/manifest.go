@@ -1,0 +1,129 @@
+package upstream
+
+import (
+	"context"
+	_ "crypto/sha512" // digests may be SHA-512
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lastro/mirror"
+)
+
+// accepted are all manifests there are: without a type of it in Accept, a
+// registry may convert an image into another one, or hide it.
+var accepted = http.Header{"Accept": {
+	ocispec.MediaTypeImageIndex,
+	"application/vnd.docker.distribution.manifest.list.v2+json",
+	ocispec.MediaTypeImageManifest,
+	"application/vnd.docker.distribution.manifest.v2+json",
+	"application/vnd.oci.artifact.manifest.v1+json",
+	"*/*;q=0.1",
+}}
+
+func pull(repo string) string { return "repository:" + repo + ":pull" }
+
+// errNoHead is a HEAD whose answer does not say enough.
+var errNoHead = errors.New("HEAD says nothing")
+
+// Head resolves a tag or digest. Size and media type are zero where the
+// upstream does not say; fs.ErrNotExist. An upstream without a useful HEAD
+// costs a GET.
+func (r *Registry) Head(ctx context.Context, repo, ref string) (ocispec.Descriptor, error) {
+	c := call{
+		method: http.MethodHead, path: repo + "/manifests/" + ref, header: accepted, scope: pull(repo),
+		name: "manifests/" + ref + " of " + repo, more: []int{http.StatusMethodNotAllowed, http.StatusNotImplemented},
+	}
+	var desc ocispec.Descriptor
+	err := r.exchange(ctx, c, func(resp *http.Response) error {
+		resp.Body.Close()
+		var err error
+		desc, err = described(resp, ref)
+		return err
+	})
+	if errors.Is(err, errNoHead) {
+		desc, _, err = r.Manifest(ctx, repo, ref)
+	}
+	return desc, err
+}
+
+// described is what the header of an answer says of a manifest.
+func described(resp *http.Response, ref string) (ocispec.Descriptor, error) {
+	d := digest.Digest(resp.Header.Get("Docker-Content-Digest"))
+	if resp.StatusCode != http.StatusOK || d.Validate() != nil || isHTML(resp.Header, nil) {
+		return ocispec.Descriptor{}, errNoHead
+	}
+	if isDigest(ref) && d.String() != ref && d.Algorithm() == digest.Digest(ref).Algorithm() {
+		return ocispec.Descriptor{}, fmt.Errorf("the upstream has %s under this digest", d)
+	}
+	if isDigest(ref) {
+		d = digest.Digest(ref)
+	}
+	return ocispec.Descriptor{MediaType: mediaType(resp.Header), Digest: d, Size: max(0, resp.ContentLength)}, nil
+}
+
+func isDigest(ref string) bool { return strings.Contains(ref, ":") }
+
+// mediaType is the type that an answer names, if it says anything: those that
+// servers put on any file leave it to the manifest.
+func mediaType(h http.Header) string {
+	kind, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	switch kind {
+	case "application/json", "application/octet-stream", "binary/octet-stream", "text/plain":
+		return ""
+	}
+	if err != nil {
+		return ""
+	}
+	return kind
+}
+
+// Manifest reads a manifest of at most mirror.MaxManifest bytes and checks it:
+// against ref when that is a digest, else against the digest that the upstream
+// names, if it does.
+func (r *Registry) Manifest(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error) {
+	c := call{
+		method: http.MethodGet, path: repo + "/manifests/" + ref, header: accepted, scope: pull(repo),
+		name: "manifests/" + ref + " of " + repo,
+	}
+	var desc ocispec.Descriptor
+	var raw []byte
+	err := r.exchange(ctx, c, func(resp *http.Response) error {
+		var err error
+		if raw, err = readAll(resp, mirror.MaxManifest); err != nil {
+			return err
+		}
+		desc, err = verified(resp, ref, raw)
+		return err
+	})
+	if err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	return desc, raw, nil
+}
+
+// verified describes a manifest that has the digest it should have.
+func verified(resp *http.Response, ref string, raw []byte) (ocispec.Descriptor, error) {
+	if isHTML(resp.Header, raw) {
+		return ocispec.Descriptor{}, notJSON(resp, raw)
+	}
+	want := digest.Digest(ref)
+	if !isDigest(ref) {
+		want = digest.Digest(resp.Header.Get("Docker-Content-Digest"))
+	}
+	if want == "" {
+		want = digest.FromBytes(raw)
+	}
+	if err := want.Validate(); err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("digest %q: %w", plain(want.String()), err)
+	}
+	if got := want.Algorithm().FromBytes(raw); got != want {
+		return ocispec.Descriptor{}, fmt.Errorf("wrong digest: %d bytes came that are %s, not %s", len(raw), got, want)
+	}
+	return ocispec.Descriptor{MediaType: mediaType(resp.Header), Digest: want, Size: int64(len(raw))}, nil
+}

@@ -1,0 +1,157 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"lastro/mirror"
+)
+
+// Options are what the program says, not the configuration.
+type Options struct {
+	Log       *slog.Logger // nil: nothing is logged
+	UserAgent string       // "": "lastro"
+}
+
+// Registry is one upstream. It may be used from many goroutines.
+type Registry struct {
+	host     string // as in image names
+	endpoint *url.URL
+	log      *slog.Logger
+	agent    string
+
+	transport http.RoundTripper
+	slots     *semaphore.Weighted
+	stall     time.Duration // how long a stream may bring nothing
+	requests  atomic.Int64
+	health    health
+	tokens    tokens
+	login     func(context.Context) (auth.Credential, error)
+}
+
+var _ mirror.Source = (*Registry)(nil)
+
+// How long each part of a request may take.
+const (
+	dialTimeout      = 30 * time.Second
+	handshakeTimeout = 15 * time.Second
+	headerTimeout    = 60 * time.Second
+	stallTimeout     = 60 * time.Second
+)
+
+// Open prepares to read from the registry that images call host. Nothing is
+// sent. The error is of the settings.
+func Open(host string, s Settings, o Options) (*Registry, error) {
+	if err := s.Validate(); err != nil {
+		return nil, fmt.Errorf("upstream %s: %w", host, err)
+	}
+	endpoint, err := s.address(host)
+	if err != nil {
+		return nil, fmt.Errorf("upstream %s: %w", host, err)
+	}
+	roots, err := s.roots()
+	if err != nil {
+		return nil, fmt.Errorf("upstream %s: ca: %w", host, err)
+	}
+	r := &Registry{
+		host: host, endpoint: endpoint, log: o.Log, agent: o.UserAgent,
+		transport: newTransport(roots, s.connections()),
+		slots:     semaphore.NewWeighted(int64(s.connections())),
+		stall:     stallTimeout,
+		login:     s.Credentials.login(host, endpoint),
+	}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	if r.agent == "" {
+		r.agent = "lastro"
+	}
+	return r, nil
+}
+
+// Close gives back idle connections. Requests that run go on, and the registry
+// can still be used. Without it they end by themselves after 90 seconds.
+func (r *Registry) Close() {
+	if t, ok := r.transport.(*http.Transport); ok {
+		t.CloseIdleConnections()
+	}
+}
+
+// Requests is how many requests were sent so far, for tokens too.
+func (r *Registry) Requests() int64 { return r.requests.Load() }
+
+// dockerHubAPI is where the API of docker.io is.
+const dockerHubAPI = "registry-1.docker.io"
+
+// address is where the API is.
+func (s Settings) address(host string) (*url.URL, error) {
+	text := s.Endpoint
+	if text == "" {
+		name, scheme := host, "https"
+		if host == mirror.DockerHub {
+			name = dockerHubAPI
+		}
+		if s.PlainHTTP {
+			scheme = "http"
+		}
+		text = scheme + "://" + name
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Path != "" && u.Path != "/" {
+		return nil, fmt.Errorf("%q is not the host of a registry (examples: docker.io, registry.example.com:5000)", host)
+	}
+	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
+}
+
+func (s Settings) connections() int {
+	if s.Connections == 0 {
+		return defaultConnections
+	}
+	return s.Connections
+}
+
+// roots are the certificates that are trusted; nil means the system's.
+func (s Settings) roots() (*x509.CertPool, error) {
+	if s.CA == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(s.CA)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM form", s.CA)
+	}
+	return pool, nil
+}
+
+func newTransport(roots *x509.CertPool, connections int) *http.Transport {
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:   handshakeTimeout,
+		ResponseHeaderTimeout: headerTimeout,
+		IdleConnTimeout:       90 * time.Second,
+		MaxIdleConnsPerHost:   connections,
+		DisableCompression:    true, // bytes must come as they are stored
+		ForceAttemptHTTP2:     true,
+		HTTP2:                 &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
+	}
+}

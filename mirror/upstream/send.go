@@ -1,0 +1,278 @@
+package upstream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+// request is one request before redirects.
+type request struct {
+	method        string
+	url           *url.URL
+	header        http.Header
+	authorization string // for the url's own scheme, host and port
+	form          string // sent with POST, which no redirect is followed for
+}
+
+const maxRedirects = 10
+
+// follow sends a request and the redirects that answer it. It holds a slot
+// until the answer's body is closed, which the caller does.
+func (r *Registry) follow(ctx context.Context, req request) (*http.Response, error) {
+	if err := r.slots.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	release := sync.OnceFunc(func() {
+		cancel(context.Canceled)
+		r.slots.Release(1)
+	})
+	resp, err := r.hops(ctx, req)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	resp.Body = newStream(resp, r.stall, cancel, release)
+	return resp, nil
+}
+
+// hops sends a request and its redirects.
+func (r *Registry) hops(ctx context.Context, req request) (*http.Response, error) {
+	for range maxRedirects + 1 {
+		resp, err := r.hop(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		if !redirects(resp) {
+			return resp, nil
+		}
+		resp.Body.Close()
+		next, err := redirectTo(req, resp.Header.Get("Location"))
+		if err != nil {
+			return nil, err
+		}
+		if next.Scheme != req.url.Scheme || next.Host != req.url.Host {
+			req.authorization = "" // and it does not come back if a later hop does
+		}
+		req.url = next
+	}
+	return nil, fmt.Errorf("more than %d redirects", maxRedirects)
+}
+
+func (r *Registry) hop(ctx context.Context, req request) (*http.Response, error) {
+	var body io.Reader
+	if req.form != "" {
+		body = strings.NewReader(req.form)
+	}
+	h, err := http.NewRequestWithContext(ctx, req.method, req.url.String(), body)
+	if err != nil {
+		return nil, errors.New("the address cannot be used")
+	}
+	if req.header != nil {
+		h.Header = req.header.Clone()
+	}
+	h.Header.Set("User-Agent", r.agent)
+	h.Header.Set("Accept-Encoding", "identity")
+	if req.form != "" {
+		h.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if req.authorization != "" {
+		h.Header.Set("Authorization", req.authorization)
+	}
+	r.requests.Add(1)
+	resp, err := r.transport.RoundTrip(h)
+	if err != nil {
+		return nil, &transportError{req.url.Host, cause(ctx, err)}
+	}
+	return resp, nil
+}
+
+// cause prefers the reason why a context ended to what its end did to others.
+func cause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func redirects(resp *http.Response) bool {
+	switch resp.StatusCode {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return true
+	}
+	return false
+}
+
+// redirectTo is where a redirect leads. Its errors leave the query out, which
+// is how CDNs are told that we may read.
+func redirectTo(req request, location string) (*url.URL, error) {
+	next, err := req.url.Parse(location)
+	switch {
+	case location == "" || err != nil || next.Host == "" || next.User != nil:
+		return nil, fmt.Errorf("%s redirects to an address that cannot be used", req.url.Host)
+	case req.form != "":
+		return nil, fmt.Errorf("%s redirects to %s, where credentials do not follow", req.url.Host, next.Host)
+	case next.Scheme == "https" || next.Scheme == "http" && req.url.Scheme == "http":
+		return next, nil
+	}
+	return nil, fmt.Errorf("%s redirects from %s to %s://%s, which is refused", req.url.Host, req.url.Scheme, next.Scheme, next.Host)
+}
+
+var errStalled = errors.New("nothing came any more")
+
+// stream is the body of an answer. It ends with an error when nothing comes for
+// too long; how slow its reader is does not matter.
+type stream struct {
+	body    io.ReadCloser
+	host    string
+	ctx     context.Context // of the request, to tell why it ended
+	stall   time.Duration
+	watch   *time.Timer
+	release func()
+}
+
+func newStream(resp *http.Response, stall time.Duration, cancel context.CancelCauseFunc, release func()) *stream {
+	s := &stream{body: resp.Body, host: resp.Request.URL.Host, ctx: resp.Request.Context(), stall: stall, release: release}
+	s.watch = time.AfterFunc(stall, func() {
+		cancel(&transportError{s.host, fmt.Errorf("%w for %v", errStalled, stall)})
+		s.body.Close()
+	})
+	s.watch.Stop()
+	return s
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	s.watch.Reset(s.stall)
+	n, err := s.body.Read(p)
+	s.watch.Stop()
+	if err == nil || err == io.EOF {
+		return n, err
+	}
+	err = cause(s.ctx, err)
+	if _, done := errors.AsType[*transportError](err); !done {
+		err = &transportError{s.host, err}
+	}
+	return n, err
+}
+
+func (s *stream) Close() error {
+	s.watch.Stop()
+	err := s.body.Close()
+	s.release()
+	return err
+}
+
+// readAll reads and closes a body of at most limit bytes.
+func readAll(resp *http.Response, limit int64) ([]byte, error) {
+	defer resp.Body.Close()
+	tooLarge := fmt.Errorf("the answer has more than the %d MiB that it may have", limit>>20)
+	if resp.ContentLength > limit {
+		return nil, tooLarge
+	}
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("the answer broke off after %d bytes: %w", len(raw), err)
+	}
+	if int64(len(raw)) > limit {
+		return nil, tooLarge
+	}
+	return raw, nil
+}
+
+// call is what a method of Registry asks of the endpoint.
+type call struct {
+	method string
+	path   string // below /v2/
+	query  string
+	header http.Header
+	scope  string
+	name   string // what it is about, in errors; "": path
+	more   []int  // statuses that are answers, besides 200
+}
+
+func (c call) String() string { return c.method + " " + cmp.Or(c.name, c.path) }
+
+func (c call) accepts(status int) bool {
+	if status == http.StatusOK {
+		return true
+	}
+	for _, s := range c.more {
+		if s == status {
+			return true
+		}
+	}
+	return false
+}
+
+// exchange sends c, again when its faults may pass, until take accepts the
+// answer. take closes the body. Every error says what was asked of whom.
+func (r *Registry) exchange(ctx context.Context, c call, take func(*http.Response) error) error {
+	limit := r.health.attempts()
+	for attempt := 1; ; attempt++ {
+		err := r.attempt(ctx, c, take)
+		if err == nil {
+			r.health.well()
+			return nil
+		}
+		wait, again := delay(attempt, err)
+		if ctx.Err() != nil || !again {
+			return r.explain(c, err)
+		}
+		if attempt >= limit {
+			r.health.gaveUp()
+			return r.explain(c, err)
+		}
+		r.log.Info("upstream request is tried again", "upstream", r.host, "request", c.String(), "attempt", attempt, "in", wait, "err", err)
+		r.health.pause(wait, err)
+		if err := sleep(ctx, wait); err != nil {
+			return r.explain(c, err)
+		}
+	}
+}
+
+// attempt sends c once, or twice if it takes other credentials.
+func (r *Registry) attempt(ctx context.Context, c call, take func(*http.Response) error) error {
+	if err := r.health.wait(ctx); err != nil {
+		return err
+	}
+	resp, err := r.authorized(ctx, c)
+	if err != nil {
+		return err
+	}
+	if !c.accepts(resp.StatusCode) {
+		return refusal(resp)
+	}
+	return take(resp)
+}
+
+// authorized sends c with what let us in before, and answers one 401.
+func (r *Registry) authorized(ctx context.Context, c call) (*http.Response, error) {
+	header, err := r.authorization(ctx, c.scope)
+	if err != nil {
+		return nil, err
+	}
+	u := &url.URL{Scheme: r.endpoint.Scheme, Host: r.endpoint.Host, Path: "/v2/" + c.path, RawQuery: c.query}
+	req := request{method: c.method, url: u, header: c.header, authorization: header}
+	resp, err := r.follow(ctx, req)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized || resp.Request.URL.Host != u.Host {
+		return resp, err
+	}
+	no := refusal(resp)
+	no.anonymous = header == ""
+	req.authorization, err = r.answer(ctx, c.scope, parseChallenges(resp.Header.Values("WWW-Authenticate")), header)
+	if err != nil {
+		return nil, err
+	}
+	if req.authorization == "" {
+		return nil, no
+	}
+	return r.follow(ctx, req)
+}
