@@ -2,7 +2,10 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -22,7 +25,7 @@ type Content struct {
 // subjects. What is expected to be absent, and foreign layers that are not
 // kept, are left out; anything else that is missing is an error that names it.
 func (s *Store) Closure(ctx context.Context, repo string, root digest.Digest) ([]Content, error) {
-	c := &closure{store: s, repo: repo, seen: map[digest.Digest]bool{}}
+	c := &closure{store: s, repo: repo, manifests: map[digest.Digest]bool{}, blobs: map[digest.Digest]bool{}}
 	if err := c.manifest(ctx, root); err != nil {
 		return nil, fmt.Errorf("closure of %s@%s: %w", repo, root, err)
 	}
@@ -30,17 +33,18 @@ func (s *Store) Closure(ctx context.Context, repo string, root digest.Digest) ([
 }
 
 type closure struct {
-	store *Store
-	repo  string
-	seen  map[digest.Digest]bool
-	found []Content
+	store     *Store
+	repo      string
+	manifests map[digest.Digest]bool // seen
+	blobs     map[digest.Digest]bool
+	found     []Content
 }
 
 func (c *closure) manifest(ctx context.Context, d digest.Digest) error {
-	if c.seen[d] {
+	if c.manifests[d] {
 		return nil
 	}
-	c.seen[d] = true
+	c.manifests[d] = true
 	desc, raw, err := c.store.Manifest(ctx, c.repo, d)
 	if err != nil {
 		return fmt.Errorf("manifest %s: %w", d, err)
@@ -62,7 +66,7 @@ func (c *closure) reference(ctx context.Context, r mirror.Ref) error {
 	if r.Role == mirror.RoleChild {
 		return c.child(ctx, r)
 	}
-	if c.seen[r.Digest] {
+	if c.blobs[r.Digest] {
 		return nil
 	}
 	linked, err := c.store.Linked(ctx, c.repo, r.Descriptor, false)
@@ -74,23 +78,23 @@ func (c *closure) reference(ctx context.Context, r mirror.Ref) error {
 	case !linked:
 		return fmt.Errorf("%s %s is missing, or has not the %d bytes that it should", r.Role, r.Digest, r.Size)
 	}
-	c.seen[r.Digest] = true
+	c.blobs[r.Digest] = true
 	c.found = append(c.found, Content{r.Descriptor, false})
 	return nil
 }
 
 func (c *closure) child(ctx context.Context, r mirror.Ref) error {
-	if _, err := c.store.tree.ReadLink(layout.Revision(c.repo, r.Digest)); err != nil {
-		absent, lerr := c.store.ledger.Absent(ctx, c.repo, r.Digest)
-		if lerr == nil && absent {
-			return nil
+	if _, err := c.store.tree.ReadLink(layout.Revision(c.repo, r.Digest)); errors.Is(err, fs.ErrNotExist) {
+		absent, err := c.store.ledger.Absent(ctx, c.repo, r.Digest)
+		if err != nil || absent {
+			return err
 		}
 	}
 	return c.manifest(ctx, r.Digest)
 }
 
 func (c *closure) referrers(ctx context.Context, subject digest.Digest) error {
-	list, err := c.store.ledger.Referrers(ctx, c.repo, subject)
+	list, err := c.store.visibleReferrers(ctx, c.repo, subject)
 	if err != nil {
 		return err
 	}
@@ -100,4 +104,17 @@ func (c *closure) referrers(ctx context.Context, subject digest.Digest) error {
 		}
 	}
 	return nil
+}
+
+// visibleReferrers are the referrers that repo serves. The ledger knows of more
+// when a publication was cut short.
+func (s *Store) visibleReferrers(ctx context.Context, repo string, subject digest.Digest) ([]ocispec.Descriptor, error) {
+	list, err := s.ledger.Referrers(ctx, repo, subject)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(list, func(d ocispec.Descriptor) bool {
+		_, err := s.tree.ReadLink(layout.Revision(repo, d.Digest))
+		return errors.Is(err, fs.ErrNotExist)
+	}), nil
 }

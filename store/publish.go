@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -22,9 +23,16 @@ import (
 func (s *Store) Publish(ctx context.Context, p mirror.Publication) (mirror.Published, error) {
 	published, err := s.publish(ctx, p)
 	if err != nil {
-		return published, fmt.Errorf("publish %s:%s: local registry: %w", p.Repo, p.Tag, err)
+		return published, fmt.Errorf("publish %s: local registry: %w", name(p), layout.Explain(err))
 	}
 	return published, nil
+}
+
+func name(p mirror.Publication) string {
+	if p.Tag == "" {
+		return p.Repo + "@" + p.Root.Digest.String()
+	}
+	return p.Repo + ":" + p.Tag
 }
 
 func (s *Store) publish(ctx context.Context, p mirror.Publication) (mirror.Published, error) {
@@ -58,12 +66,39 @@ func (s *Store) checkPublication(ctx context.Context, p mirror.Publication) erro
 			return err
 		}
 	}
+	here := map[digest.Digest]bool{}
 	for _, m := range p.Manifests {
 		if has, err := s.Has(ctx, m.Descriptor); err != nil || !has {
 			return errors.Join(fmt.Errorf("manifest %s is not stored", m.Descriptor.Digest), err)
 		}
+		for child := range m.Children() {
+			if err := s.checkChild(ctx, p, child.Digest, here); err != nil {
+				return fmt.Errorf("manifest %s of index %s: %w", child.Digest, m.Descriptor.Digest, err)
+			}
+		}
+		here[m.Descriptor.Digest] = true
+	}
+	if !here[p.Root.Digest] {
+		return fmt.Errorf("manifest %s is not among those to publish", p.Root.Digest)
 	}
 	return nil
+}
+
+// checkChild refuses an index before its children. A child may be published
+// with it, be here from before, or be left out on purpose.
+func (s *Store) checkChild(ctx context.Context, p mirror.Publication, d digest.Digest, here map[digest.Digest]bool) error {
+	if here[d] || slices.Contains(p.Absent, d) {
+		return nil
+	}
+	err := s.revision(p.Repo, d)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	absent, err := s.ledger.Absent(ctx, p.Repo, d)
+	if err == nil && !absent {
+		err = errors.New("it is not published, nor left out on purpose")
+	}
+	return err
 }
 
 // link lets the repository serve blobs and manifests by digest.
@@ -155,15 +190,27 @@ func (s *Store) event(p mirror.Publication, previous digest.Digest) ledger.Event
 }
 
 // Untag removes a tag, durably, and then records e as its removal. A tag that
-// is not there is fs.ErrNotExist.
+// is neither on disk nor in the ledger is fs.ErrNotExist.
 func (s *Store) Untag(ctx context.Context, repo, tag string, e ledger.Event) error {
+	if err := s.untag(ctx, repo, tag, e); err != nil {
+		return fmt.Errorf("untag %s:%s: local registry: %w", repo, tag, layout.Explain(err))
+	}
+	return nil
+}
+
+func (s *Store) untag(ctx context.Context, repo, tag string, e ledger.Event) error {
 	defer s.tags.lock(repo + ":" + tag)()
 	previous, err := s.Resolve(ctx, repo, tag)
+	if errors.Is(err, fs.ErrNotExist) {
+		// An earlier call may have removed it and failed to say so.
+		known, lerr := s.ledger.Tag(ctx, repo, tag)
+		previous, err = known.Digest, lerr
+	}
 	if err != nil {
-		return fmt.Errorf("untag %s:%s: %w", repo, tag, err)
+		return err
 	}
 	if err := s.tree.Remove(path.Join(layout.Tags(repo), tag)); err != nil {
-		return fmt.Errorf("untag %s:%s: %w", repo, tag, err)
+		return err
 	}
 	e.Time, e.Repo, e.Tag, e.Digest, e.Previous, e.Event = s.now(), repo, tag, "", previous, ledger.Removed
 	return s.ledger.RecordEvent(context.WithoutCancel(ctx), e)

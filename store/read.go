@@ -54,9 +54,12 @@ func (s *Store) repositories(ctx context.Context, prefix string, yield func(stri
 	return true
 }
 
+// errForeign says that something on disk is none of a registry's.
+var errForeign = errors.New("no part of a registry")
+
 // Tags yields the tags of a repository on disk, ordered by name. A tag whose
 // link cannot be read is yielded with its name and the error, and the rest
-// follows.
+// follows; so is what is no tag.
 func (s *Store) Tags(ctx context.Context, repo string) iter.Seq2[Tag, error] {
 	return func(yield func(Tag, error) bool) {
 		if err := layout.CheckRepository(repo); err != nil {
@@ -69,24 +72,32 @@ func (s *Store) Tags(ctx context.Context, repo string) iter.Seq2[Tag, error] {
 			return
 		}
 		for _, e := range entries {
-			d, err := s.tree.ReadLink(layout.Tag(repo, e.Name()))
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
+			if err := ctx.Err(); err != nil {
+				yield(Tag{}, err)
+				return
 			}
-			if err != nil {
-				err = fmt.Errorf("local %s:%s: %w", repo, e.Name(), err)
-			}
-			if err == nil {
-				err = ctx.Err()
-			}
-			if !yield(Tag{e.Name(), d}, err) {
+			tag, err := s.tag(repo, e)
+			if !errors.Is(err, fs.ErrNotExist) && !yield(tag, err) {
 				return
 			}
 		}
 	}
 }
 
-// Revisions yields the manifests that a repository serves.
+func (s *Store) tag(repo string, e fs.DirEntry) (Tag, error) {
+	if layout.CheckTag(e.Name()) != nil || !e.IsDir() {
+		return Tag{Name: e.Name()}, fmt.Errorf("local %s: %q among the tags is %w", repo, e.Name(), errForeign)
+	}
+	d, err := s.tree.ReadLink(layout.Tag(repo, e.Name()))
+	if err != nil {
+		err = fmt.Errorf("local %s:%s: %w", repo, e.Name(), err)
+	}
+	return Tag{e.Name(), d}, err
+}
+
+// Revisions yields the manifests that a repository serves. One that cannot be
+// read is yielded with the error, and the rest follows. Without a digest, the
+// error is that of a folder that cannot be listed, or is of something foreign.
 func (s *Store) Revisions(ctx context.Context, repo string) iter.Seq2[digest.Digest, error] {
 	return func(yield func(digest.Digest, error) bool) {
 		if err := layout.CheckRepository(repo); err != nil {
@@ -107,31 +118,47 @@ func (s *Store) Revisions(ctx context.Context, repo string) iter.Seq2[digest.Dig
 }
 
 func (s *Store) revisions(ctx context.Context, repo, algorithm string, yield func(digest.Digest, error) bool) bool {
+	info, err := s.tree.Stat(layout.Revisions(repo) + "/" + algorithm)
+	if err == nil && !info.IsDir() {
+		return yield("", fmt.Errorf("local %s: %q among the manifests is %w", repo, algorithm, errForeign))
+	}
 	entries, err := s.tree.Entries(layout.Revisions(repo) + "/" + algorithm)
 	if err != nil {
-		yield("", fmt.Errorf("local %s: list manifests: %w", repo, err))
-		return false
+		return yield("", fmt.Errorf("local %s: list manifests: %w", repo, err))
 	}
 	for _, e := range entries {
+		if err := ctx.Err(); err != nil {
+			yield("", err)
+			return false
+		}
 		d := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), e.Name())
 		if d.Validate() != nil {
+			if !yield("", fmt.Errorf("local %s: %q among the manifests is %w", repo, e.Name(), errForeign)) {
+				return false
+			}
 			continue
 		}
-		linked, err := s.tree.ReadLink(layout.Revision(repo, d))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err == nil && linked != d {
-			err = fmt.Errorf("local %s: the link of manifest %s says %s", repo, d, linked)
-		}
-		if err == nil {
-			err = ctx.Err()
-		}
-		if !yield(d, err) {
+		if err := s.revision(repo, d); !errors.Is(err, fs.ErrNotExist) && !yield(d, err) {
 			return false
 		}
 	}
 	return true
+}
+
+// revision says whether repo serves a manifest; fs.ErrNotExist.
+func (s *Store) revision(repo string, d digest.Digest) error {
+	return s.linked(layout.Revision(repo, d), d)
+}
+
+func (s *Store) linked(name string, d digest.Digest) error {
+	got, err := s.tree.ReadLink(name)
+	if err != nil {
+		return err
+	}
+	if got != d {
+		return fmt.Errorf("local registry: link %s says %s", name, got)
+	}
+	return nil
 }
 
 // Resolve returns what a tag points at; fs.ErrNotExist.
@@ -154,7 +181,7 @@ func (s *Store) Manifest(ctx context.Context, repo string, d digest.Digest) (oci
 		if err := layout.CheckRepository(repo); err != nil {
 			return none, nil, err
 		}
-		if _, err := s.tree.ReadLink(layout.Revision(repo, d)); err != nil {
+		if err := s.revision(repo, d); err != nil {
 			return none, nil, err
 		}
 	}
@@ -208,7 +235,7 @@ func (s *Store) Linked(ctx context.Context, repo string, desc ocispec.Descriptor
 	if manifest {
 		link = layout.Revision
 	}
-	_, err = s.tree.ReadLink(link(repo, desc.Digest))
+	err = s.linked(link(repo, desc.Digest), desc.Digest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
-	"strings"
 	"sync"
 
 	"github.com/distribution/distribution/v3/configuration"
@@ -16,21 +15,20 @@ import (
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
 	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
 	gometrics "github.com/docker/go-metrics"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lastro/store/layout"
 )
 
-// Handler serves the registry: distribution's own handler for pulls, and the
-// referrers API, which distribution has not, from the ledger. Requests that
-// would change something are answered 405. The handler may be used until the
-// store is closed.
+// Handler serves the registry. What is stored is answered from the files and the
+// ledger; distribution's own handler answers the rest: the version check, and
+// what is not here. Requests that would change something are answered 405. The
+// handler may be used until the store is closed.
 func (s *Store) Handler() (http.Handler, error) {
 	app, err := s.app()
 	if err != nil {
 		return nil, fmt.Errorf("local registry: %w", err)
 	}
-	return s.recovering(pullsOnly(s.withReferrers(anyManifest(app)))), nil
+	return pullsOnly(s.pulls(s.recovering(app))), nil
 }
 
 // Metrics is distribution's own namespace of metrics, for whoever exposes them.
@@ -78,9 +76,11 @@ func (s *Store) appConfig() *configuration.Configuration {
 	return c
 }
 
-// recovering turns a panic of a request into a 500.
+// recovering turns a panic of a request into a 500, or, when the answer has
+// begun, into a broken connection: a client must not take half for the whole.
 func (s *Store) recovering(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := &begun{ResponseWriter: w}
 		defer func() {
 			p := recover()
 			if p == nil {
@@ -90,17 +90,37 @@ func (s *Store) recovering(next http.Handler) http.Handler {
 				panic(p)
 			}
 			s.log.Error("a request panicked", "method", r.Method, "path", r.URL.Path, "err", p, "stack", string(debug.Stack()))
+			if answer.yes {
+				panic(http.ErrAbortHandler)
+			}
 			refuse(w, http.StatusInternalServerError, "UNKNOWN", "internal error")
 		}()
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(answer, r)
 	})
+}
+
+// begun notes whether an answer has begun.
+type begun struct {
+	http.ResponseWriter
+	yes bool
+}
+
+func (b *begun) WriteHeader(status int) {
+	b.yes = true
+	b.ResponseWriter.WriteHeader(status)
+}
+
+func (b *begun) Write(p []byte) (int, error) {
+	b.yes = true
+	return b.ResponseWriter.Write(p)
 }
 
 func pullsOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
-			refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "this registry is a mirror: it takes no pushes")
+			refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "this registry is a mirror: it takes no pushes and no deletes")
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -112,21 +132,4 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}})
-}
-
-// anyManifest lets a manifest be served as it is stored, whatever the client
-// says it accepts: distribution answers 404 to a client that does not list the
-// type.
-func anyManifest(next http.Handler) http.Handler {
-	accept := strings.Join([]string{
-		ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest,
-		"application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.docker.distribution.manifest.v2+json", "*/*",
-	}, ", ")
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.Contains(r.URL.Path, "/manifests/") {
-			r = r.Clone(r.Context())
-			r.Header.Set("Accept", accept)
-		}
-		next.ServeHTTP(w, r)
-	})
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -25,7 +24,12 @@ type Options struct {
 	Log  *slog.Logger // nil: nothing is logged
 	Now  func() time.Time
 	Step func(op, subject string) // fault point of tests, before every change on disk
+	// Fault is called after Step; its error is what the change ends with.
+	Fault func(op, subject string) error
 }
+
+// partialAge is how long unfinished content may lie before Open removes it.
+const partialAge = 7 * 24 * time.Hour
 
 // Store is the local registry. Its methods may be called from many goroutines.
 // One process has it open at a time.
@@ -51,21 +55,27 @@ func (e *LockedError) Error() string {
 	if e.PID > 0 {
 		who = fmt.Sprintf("process %d", e.PID)
 	}
-	return fmt.Sprintf("the data folder %s is in use by %s", e.Dir, who)
+	return fmt.Sprintf("the data folder %s is in use by %s: one lastro at a time may have it open", e.Dir, who)
 }
 
 // Open opens the data folder and makes it when it is absent. It mends what a
-// crash left between the registry and the ledger. The caller closes the store.
+// crash left between the registry and the ledger. A folder that another process
+// has open is a [LockedError], one that a newer lastro wrote ledger.ErrNewer;
+// neither is changed. The caller closes the store.
 func Open(dir string, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Store{log: o.Log, now: o.Now}
-	if err := s.open(dir, o); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the data folder %s: %w", dir, err), s.Close())
+	err := s.open(dir, o)
+	if _, locked := errors.AsType[*LockedError](err); locked {
+		return nil, err
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the data folder %s: %w", dir, layout.Explain(err)), s.Close())
 	}
 	if err := s.reconcile(context.Background()); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the data folder %s: compare the registry with the ledger: %w", dir, err), s.Close())
+		return nil, errors.Join(fmt.Errorf("open the data folder %s: compare the registry with the ledger: %w", dir, layout.Explain(err)), s.Close())
 	}
 	return s, nil
 }
@@ -80,7 +90,14 @@ func (s *Store) open(dir string, o Options) (err error) {
 	if s.ledger, err = ledger.Open(filepath.Join(dir, "ledger.db"), ledger.Options{Log: o.Log, Now: o.Now}); err != nil {
 		return err
 	}
-	s.tree, err = layout.Open(filepath.Join(dir, "registry"), filepath.Join(dir, "partial"), layout.Options{Step: o.Step})
+	s.tree, err = layout.Open(filepath.Join(dir, "registry"), filepath.Join(dir, "partial"), layout.Options{Step: o.Step, Fault: o.Fault})
+	if err != nil {
+		return err
+	}
+	purged, err := s.tree.PurgePartials(s.now().Add(-partialAge))
+	if purged > 0 {
+		s.log.Info("old unfinished downloads removed", "files", purged)
+	}
 	return err
 }
 
@@ -125,58 +142,3 @@ func (s *Store) Close() error {
 
 // Ledger is the record of what happened. It is closed with the store.
 func (s *Store) Ledger() *ledger.Ledger { return s.ledger }
-
-// reconcile mends what a crash left: a tag that moved in the registry and not
-// in the ledger is adopted, a tag that went is removed. A tag that cannot be
-// read is left alone.
-func (s *Store) reconcile(ctx context.Context) error {
-	for repo, err := range s.Repositories(ctx) {
-		if err != nil {
-			return err
-		}
-		if err := s.adopt(ctx, repo); err != nil {
-			return err
-		}
-	}
-	return s.dropVanished(ctx)
-}
-
-func (s *Store) adopt(ctx context.Context, repo string) error {
-	for tag, err := range s.Tags(ctx, repo) {
-		if err != nil {
-			s.log.Warn("a tag cannot be read and is left as it is", "repo", repo, "err", err)
-			continue
-		}
-		known, err := s.ledger.Tag(ctx, repo, tag.Name)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if known.Digest == tag.Digest {
-			continue
-		}
-		e := ledger.Event{Time: s.now(), Repo: repo, Tag: tag.Name, Digest: tag.Digest, Previous: known.Digest,
-			Event: ledger.Adopted, By: "reconcile", Reason: "found in the registry's files"}
-		if err := s.ledger.RecordEvent(ctx, e); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *Store) dropVanished(ctx context.Context) error {
-	for known, err := range s.ledger.Tags(ctx, "") {
-		if err != nil {
-			return err
-		}
-		_, err := s.Resolve(ctx, known.Repo, known.Tag)
-		if !errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		e := ledger.Event{Time: s.now(), Repo: known.Repo, Tag: known.Tag, Previous: known.Digest,
-			Event: ledger.Removed, By: "reconcile", Reason: "no longer in the registry's files"}
-		if err := s.ledger.RecordEvent(ctx, e); err != nil {
-			return err
-		}
-	}
-	return nil
-}

@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"fmt"
 	"os"
 	"sync"
 
@@ -8,63 +9,63 @@ import (
 )
 
 // barrier runs one sync for all who ask while another runs: who asks is served
-// by a sync that starts after it asked.
+// by a sync that starts after it asked. After a failure every later one fails.
 type barrier struct {
 	sync func() error
 
-	mu   sync.Mutex
-	next *round // starts when the running one has ended
-	busy bool
+	running sync.Mutex // held while a sync runs
+
+	mu     sync.Mutex
+	next   *round // who asks now is served by it
+	broken error
 }
 
 type round struct {
-	done chan struct{}
-	err  error
+	ended bool
+	err   error
 }
 
 func (b *barrier) wait() error {
-	b.mu.Lock()
-	if b.next == nil {
-		b.next = &round{done: make(chan struct{})}
+	r := b.join()
+	b.running.Lock()
+	defer b.running.Unlock()
+	if r.ended {
+		return r.err
 	}
-	mine := b.next
-	lead := !b.busy
-	b.busy = true
-	b.mu.Unlock()
-	if lead {
-		b.lead()
-	}
-	<-mine.done
-	return mine.err
-}
-
-// lead runs rounds until nobody waits.
-func (b *barrier) lead() {
-	for {
-		b.mu.Lock()
-		r := b.next
-		b.next = nil
-		if r == nil {
-			b.busy = false
-			b.mu.Unlock()
-			return
-		}
-		b.mu.Unlock()
+	if r.err = b.begin(); r.err == nil {
 		r.err = b.sync()
-		close(r.done)
 	}
+	r.ended = true
+	if r.err != nil {
+		b.fail(r.err)
+	}
+	return r.err
 }
 
-func syncfs(root *os.Root) error {
-	d, err := root.Open(".")
-	if err != nil {
-		return err
+func (b *barrier) join() *round {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.next == nil {
+		b.next = new(round)
 	}
-	defer d.Close()
-	if err := unix.Syncfs(int(d.Fd())); err != nil {
-		return &os.PathError{Op: "syncfs", Path: root.Name(), Err: err}
+	return b.next
+}
+
+// begin closes the round to newcomers, unless a sync has failed before.
+func (b *barrier) begin() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.next = nil
+	return b.broken
+}
+
+// fail makes every later round fail.
+func (b *barrier) fail(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.broken == nil {
+		b.broken = fmt.Errorf("the disk lost what was written to it, so nothing more is published until lastro is started again: %w", err)
 	}
-	return nil
 }
 
 func deviceOf(root *os.Root) (uint64, error) {

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -48,22 +47,39 @@ func (t *Tree) Has(desc ocispec.Descriptor) (bool, error) {
 
 // Ingest stores content durably under its digest, unless it is there. Callers
 // that want the same digest at once share one flight. What an interrupted call
-// left is hashed again and continued.
+// left is hashed again and continued; where it proves wrong, fetch is called
+// once more from the start. An error of fetch or of its body is returned as it
+// is, one of our disk says that it is the local registry's.
 func (t *Tree) Ingest(ctx context.Context, desc ocispec.Descriptor, fetch mirror.Fetch) error {
 	if err := desc.Digest.Validate(); err != nil {
 		return fmt.Errorf("digest %q: %w", desc.Digest, err)
 	}
+	if desc.Size < 0 {
+		return fmt.Errorf("%s: %w: %d bytes", desc.Digest, ErrSize, desc.Size)
+	}
 	return t.flights.do(ctx, desc.Digest, func() error {
-		if has, err := t.Has(desc); err != nil || has {
-			return err
+		has, err := t.Has(desc)
+		if err != nil {
+			return onDisk(err)
 		}
-		return full(t.ingest(ctx, desc, fetch))
+		if has {
+			return nil
+		}
+		return t.ingest(ctx, desc, fetch)
 	})
 }
 
-// full says what to do about a full disk.
-func full(err error) error {
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+// onDisk says that the fault is ours.
+func onDisk(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("local registry: %w", Explain(err))
+}
+
+// Explain says what to do about a full disk, and returns any other error as it is.
+func Explain(err error) error {
+	if (errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)) && !errors.Is(err, ErrFull) {
 		return fmt.Errorf("%w (%w)", ErrFull, err)
 	}
 	return err
@@ -73,60 +89,87 @@ func partial(d digest.Digest) string { return path.Join(d.Algorithm().String(), 
 
 func (t *Tree) ingest(ctx context.Context, desc ocispec.Descriptor, fetch mirror.Fetch) error {
 	name := partial(desc.Digest)
-	t.step("open", "partial/"+name)
-	if err := t.scratch.MkdirAll(path.Dir(name), 0o700); err != nil {
-		return err
-	}
-	f, err := t.scratch.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := t.openPartial(name)
 	if err != nil {
+		return onDisk(err)
+	}
+	w := &writer{tree: t, file: f, desc: desc, fetch: fetch, hash: desc.Digest.Algorithm().Hash()}
+	if err := errors.Join(w.fill(ctx), onDisk(f.Close())); err != nil {
+		if errors.Is(err, ErrDigest) || errors.Is(err, ErrSize) || errors.Is(err, errUnsynced) {
+			err = errors.Join(err, t.scratch.Remove(name))
+		}
 		return err
 	}
-	w := &writer{tree: t, file: f, desc: desc, hash: desc.Digest.Algorithm().Hash()}
-	err = errors.Join(w.fill(ctx, fetch), f.Close())
-	if errors.Is(err, ErrDigest) || errors.Is(err, ErrSize) {
-		return errors.Join(err, t.scratch.Remove(name))
-	}
-	if err != nil {
-		return err
-	}
-	return t.installContent(name, desc.Digest)
+	return onDisk(t.rename(name, Data(desc.Digest)))
 }
 
-func (t *Tree) installContent(name string, d digest.Digest) error {
-	to := Data(d)
-	t.step("rename", to)
-	if err := t.root.MkdirAll(path.Dir(to), 0o700); err != nil {
-		return err
+func (t *Tree) openPartial(name string) (*os.File, error) {
+	if err := t.step("open", "partial/"+name); err != nil {
+		return nil, err
 	}
-	return os.Rename(filepath.Join(t.scratch.Name(), name), filepath.Join(t.root.Name(), to))
+	if err := t.scratch.MkdirAll(path.Dir(name), 0o700); err != nil {
+		return nil, err
+	}
+	return t.scratch.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+}
+
+// errUnsynced says that the disk did not take what was written. The page cache
+// still has it and would vouch for it, so nobody may continue from there.
+var errUnsynced = errors.New("not synced")
+
+func (t *Tree) syncData(f *os.File, subject string) error {
+	err := t.step("fdatasync", subject)
+	if err == nil {
+		err = unix.Fdatasync(int(f.Fd()))
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w: %w", subject, errUnsynced, err)
+	}
+	return nil
 }
 
 // writer fills one partial file.
 type writer struct {
-	tree *Tree
-	file *os.File
-	desc ocispec.Descriptor
-	hash hash.Hash
-	size int64 // written and hashed
-	out  int64 // handed to the disk
+	tree  *Tree
+	file  *os.File
+	desc  ocispec.Descriptor
+	fetch mirror.Fetch
+	hash  hash.Hash
+	size  int64 // written and hashed
+	out   int64 // handed to the disk
 }
 
-func (w *writer) fill(ctx context.Context, fetch mirror.Fetch) error {
+func (w *writer) fill(ctx context.Context) error {
 	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
 	if err := w.resume(ctx, buf[:]); err != nil {
+		return onDisk(err)
+	}
+	resumed := w.size > 0
+	err := w.finish(ctx, buf[:])
+	if resumed && errors.Is(err, ErrDigest) {
+		if err := w.restart(); err != nil {
+			return onDisk(err)
+		}
+		err = w.finish(ctx, buf[:])
+	}
+	if err != nil {
 		return err
 	}
+	return onDisk(w.tree.syncData(w.file, w.desc.Digest.String()))
+}
+
+// finish fetches what is missing and looks at the whole.
+func (w *writer) finish(ctx context.Context, buf []byte) error {
 	if w.size < w.desc.Size || w.desc.Size == 0 {
-		if err := w.receive(ctx, fetch, buf[:]); err != nil {
+		if err := w.receive(ctx, buf); err != nil {
 			return err
 		}
 	}
 	if got := digest.NewDigest(w.desc.Digest.Algorithm(), w.hash); got != w.desc.Digest {
 		return fmt.Errorf("%w: got %s, want %s", ErrDigest, got, w.desc.Digest)
 	}
-	w.tree.step("fdatasync", w.desc.Digest.String())
-	return unix.Fdatasync(int(w.file.Fd()))
+	return nil
 }
 
 // resume hashes what an earlier call left.
@@ -136,7 +179,7 @@ func (w *writer) resume(ctx context.Context, buf []byte) error {
 		return err
 	}
 	if info.Size() > w.desc.Size {
-		return w.file.Truncate(0)
+		return w.restart()
 	}
 	for {
 		if err := ctx.Err(); err != nil {
@@ -154,24 +197,22 @@ func (w *writer) resume(ctx context.Context, buf []byte) error {
 	}
 }
 
-func (w *writer) receive(ctx context.Context, fetch mirror.Fetch, buf []byte) error {
-	body, start, err := fetch(ctx, w.size)
+func (w *writer) receive(ctx context.Context, buf []byte) error {
+	body, start, err := w.fetch(ctx, w.size)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
-	if start != w.size {
-		if err := w.restart(start); err != nil {
-			return err
-		}
+	if err := w.align(body, start); err != nil {
+		return err
 	}
 	for {
-		n, err := io.ReadAtLeast(body, buf, len(buf))
+		n, err := readFull(body, buf)
 		if err := w.append(buf[:n]); err != nil {
 			return err
 		}
 		switch {
-		case err == io.EOF || err == io.ErrUnexpectedEOF:
+		case err == io.EOF:
 			return w.complete()
 		case err != nil:
 			return err
@@ -181,11 +222,38 @@ func (w *writer) receive(ctx context.Context, fetch mirror.Fetch, buf []byte) er
 	}
 }
 
-// restart begins anew where a server does not continue.
-func (w *writer) restart(start int64) error {
-	if start != 0 {
+// readFull fills buf. io.EOF is a body that ended as it should, and that only:
+// io.ReadFull would give a body that broke off the same error.
+func readFull(body io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var m int
+		m, err = body.Read(buf[n:])
+		n += m
+	}
+	return n, err
+}
+
+// align makes the next byte of a body that begins at start the one that is
+// missing.
+func (w *writer) align(body io.Reader, start int64) error {
+	switch {
+	case start == w.size:
+		return nil
+	case start == 0:
+		return onDisk(w.restart())
+	case start < 0 || start > w.size:
 		return fmt.Errorf("the download begins at %d where %d was asked for", start, w.size)
 	}
+	skip := w.size - start
+	n, err := io.CopyN(io.Discard, body, skip)
+	if err == io.EOF {
+		return fmt.Errorf("%w: got %d bytes, want %d", ErrSize, start+n, w.desc.Size)
+	}
+	return err
+}
+
+// restart forgets what is there.
+func (w *writer) restart() error {
 	w.hash.Reset()
 	w.size, w.out = 0, 0
 	return w.file.Truncate(0)
@@ -202,9 +270,11 @@ func (w *writer) append(p []byte) error {
 	if w.size+int64(len(p)) > w.desc.Size {
 		return fmt.Errorf("%w: more than the %d bytes that the descriptor says", ErrSize, w.desc.Size)
 	}
-	w.tree.step("write", w.desc.Digest.String())
+	if err := w.tree.step("write", w.desc.Digest.String()); err != nil {
+		return onDisk(err)
+	}
 	if _, err := w.file.WriteAt(p, w.size); err != nil {
-		return err
+		return onDisk(err)
 	}
 	w.hash.Write(p)
 	w.size += int64(len(p))

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
 
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
@@ -96,20 +95,10 @@ func (d *Driver) PutContent(_ context.Context, p string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	if !visible(name) {
-		return d.tree.put(name, content)
+	if visible(name) {
+		return Explain(d.tree.show(name, content))
 	}
-	tmp, err := d.tree.stage(content)
-	if err != nil {
-		return err
-	}
-	if err := d.tree.Barrier(); err != nil {
-		return errors.Join(err, d.tree.scratch.Remove(tmp))
-	}
-	if err := d.tree.install(tmp, name); err != nil {
-		return err
-	}
-	return d.tree.syncParents(name)
+	return Explain(d.tree.put(name, content))
 }
 
 // visible reports whether a link shows a manifest or tag to clients.
@@ -142,7 +131,9 @@ func (d *Driver) Writer(_ context.Context, p string, appending bool) (storagedri
 	if err != nil {
 		return nil, err
 	}
-	d.tree.step("open", name)
+	if err := d.tree.step("open", name); err != nil {
+		return nil, err
+	}
 	if err := d.tree.root.MkdirAll(path.Dir(name), 0o700); err != nil {
 		return nil, err
 	}
@@ -205,18 +196,16 @@ func (d *Driver) Move(_ context.Context, from, to string) error {
 	if err != nil {
 		return err
 	}
-	d.tree.step("rename", target)
 	if _, err := d.tree.root.Stat(source); err != nil {
 		return absent(from, err)
+	}
+	if err := d.tree.step("rename", target); err != nil {
+		return err
 	}
 	if err := d.tree.root.MkdirAll(path.Dir(target), 0o700); err != nil {
 		return err
 	}
-	return os.Rename(d.tree.path(source), d.tree.path(target))
-}
-
-func (t *Tree) path(name string) string {
-	return filepath.Join(t.root.Name(), filepath.FromSlash(name))
+	return d.tree.root.Rename(source, target)
 }
 
 // Delete removes a file or a folder with all in it.
@@ -228,7 +217,9 @@ func (d *Driver) Delete(_ context.Context, p string) error {
 	if _, err := d.tree.root.Stat(name); err != nil {
 		return absent(p, err)
 	}
-	d.tree.step("remove", name)
+	if err := d.tree.step("remove", name); err != nil {
+		return err
+	}
 	return d.tree.root.RemoveAll(name)
 }
 
@@ -256,10 +247,12 @@ func (u *upload) Write(p []byte) (int, error) {
 	if u.closed || u.ended {
 		return 0, errEnded
 	}
-	u.tree.step("write", u.name)
+	if err := u.tree.step("write", u.name); err != nil {
+		return 0, Explain(err)
+	}
 	n, err := u.file.Write(p)
 	u.size += int64(n)
-	return n, full(err)
+	return n, Explain(err)
 }
 
 // Size is what was written so far, in all sessions.
@@ -280,7 +273,9 @@ func (u *upload) Cancel(context.Context) error {
 		return errEnded
 	}
 	u.ended = true
-	u.tree.step("remove", u.name)
+	if err := u.tree.step("remove", u.name); err != nil {
+		return err
+	}
 	return u.tree.root.Remove(u.name)
 }
 
@@ -290,6 +285,5 @@ func (u *upload) Commit(context.Context) error {
 		return errEnded
 	}
 	u.ended = true
-	u.tree.step("fdatasync", u.name)
-	return unix.Fdatasync(int(u.file.Fd()))
+	return u.tree.syncData(u.file, u.name)
 }

@@ -11,15 +11,18 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 // Tree is a registry's folder. Its methods may be called from many goroutines.
 type Tree struct {
 	root    *os.Root // <root>
 	scratch *os.Root // <scratch>, on the same filesystem
-	step    func(op, subject string)
+	whole   *os.File // open from the start: syncfs tells an open file of every fault since then
+	options Options
 	barrier barrier
 	flights flights
 	names   atomic.Uint64
@@ -30,15 +33,26 @@ type Options struct {
 	// Step is called before every change on disk, with what and where. Tests
 	// end the process there. nil: nothing is called.
 	Step func(op, subject string)
+	// Fault is called after Step. Its error is what the change ends with, in
+	// place of being made. nil: none.
+	Fault func(op, subject string) error
+}
+
+// step is to be called before every change on disk.
+func (t *Tree) step(op, subject string) error {
+	if t.options.Step != nil {
+		t.options.Step(op, subject)
+	}
+	if t.options.Fault != nil {
+		return t.options.Fault(op, subject)
+	}
+	return nil
 }
 
 // Open makes the folders where they are absent and clears what an earlier
 // process left in scratch/tmp. Two trees must not have the same scratch.
 func Open(root, scratch string, o Options) (*Tree, error) {
-	t := &Tree{step: o.Step}
-	if t.step == nil {
-		t.step = func(string, string) {}
-	}
+	t := &Tree{options: o}
 	for _, dir := range []string{root, scratch} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
@@ -51,14 +65,28 @@ func Open(root, scratch string, o Options) (*Tree, error) {
 	if t.scratch, err = os.OpenRoot(scratch); err != nil {
 		return nil, errors.Join(err, t.root.Close())
 	}
+	if t.whole, err = t.root.Open("."); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
 	if err := t.sameFilesystem(); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
 	if err := errors.Join(t.scratch.RemoveAll("tmp"), t.scratch.MkdirAll("tmp", 0o700)); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
-	t.barrier.sync = func() error { t.step("syncfs", ""); return syncfs(t.root) }
+	t.barrier.sync = t.syncAll
 	return t, nil
+}
+
+func (t *Tree) syncAll() error {
+	err := t.step("syncfs", "")
+	if err == nil {
+		err = unix.Syncfs(int(t.whole.Fd()))
+	}
+	if err != nil {
+		return &fs.PathError{Op: "syncfs", Path: t.root.Name(), Err: err}
+	}
+	return nil
 }
 
 // sameFilesystem refuses folders between which a rename is impossible.
@@ -78,10 +106,51 @@ func (t *Tree) sameFilesystem() error {
 }
 
 // Close closes the folders.
-func (t *Tree) Close() error { return errors.Join(t.root.Close(), t.scratch.Close()) }
+func (t *Tree) Close() error {
+	errs := []error{t.root.Close(), t.scratch.Close()}
+	if t.whole != nil {
+		errs = append(errs, t.whole.Close())
+	}
+	return errors.Join(errs...)
+}
 
-// Barrier makes everything that was written before it durable.
-func (t *Tree) Barrier() error { return t.barrier.wait() }
+// Barrier makes everything that was written before it durable. After one that
+// failed all fail: the kernel tells of a lost write once and then forgets it.
+func (t *Tree) Barrier() error { return Explain(t.barrier.wait()) }
+
+// PurgePartials removes unfinished content that nobody added to since before,
+// and says how many. Content that is being fetched is not to be purged.
+func (t *Tree) PurgePartials(before time.Time) (purged int, err error) {
+	algorithms, err := fs.ReadDir(t.scratch.FS(), ".")
+	for _, a := range algorithms {
+		if err != nil || a.Name() == "tmp" || !a.IsDir() {
+			continue
+		}
+		var n int
+		n, err = t.purge(a.Name(), before)
+		purged += n
+	}
+	return purged, err
+}
+
+func (t *Tree) purge(dir string, before time.Time) (purged int, err error) {
+	entries, err := fs.ReadDir(t.scratch.FS(), dir)
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || !info.ModTime().Before(before) {
+			continue
+		}
+		name := path.Join(dir, e.Name())
+		if err := errors.Join(t.step("remove", "partial/"+name), t.scratch.RemoveAll(name)); err != nil {
+			return purged, err
+		}
+		purged++
+	}
+	return purged, nil
+}
 
 // temporary makes a new file in scratch.
 func (t *Tree) temporary() (name string, f *os.File, err error) {
@@ -101,12 +170,13 @@ func (t *Tree) put(name string, data []byte) error {
 
 // stage writes a small file in scratch.
 func (t *Tree) stage(data []byte) (tmp string, err error) {
-	t.step("write", "tmp")
 	tmp, f, err := t.temporary()
 	if err != nil {
 		return "", err
 	}
-	_, err = f.Write(data)
+	if err = t.step("write", tmp); err == nil {
+		_, err = f.Write(data)
+	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return "", errors.Join(err, t.scratch.Remove(tmp))
 	}
@@ -114,31 +184,40 @@ func (t *Tree) stage(data []byte) (tmp string, err error) {
 }
 
 // install renames a file of scratch to its name, and makes the folder when it
-// is absent.
+// is absent. When it cannot, the file goes.
 func (t *Tree) install(tmp, name string) error {
-	t.step("rename", name)
-	from, to := filepath.Join(t.scratch.Name(), tmp), filepath.Join(t.root.Name(), filepath.FromSlash(name))
-	err := os.Rename(from, to)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := t.root.MkdirAll(path.Dir(name), 0o700); err != nil {
-			return errors.Join(err, t.scratch.Remove(tmp))
-		}
-		err = os.Rename(from, to)
-	}
-	if err != nil {
+	if err := t.rename(tmp, name); err != nil {
 		return errors.Join(err, t.scratch.Remove(tmp))
 	}
 	return nil
 }
 
+// rename moves a file of scratch to its name in the tree.
+func (t *Tree) rename(from, to string) error {
+	if err := t.step("rename", to); err != nil {
+		return err
+	}
+	source, target := filepath.Join(t.scratch.Name(), from), filepath.Join(t.root.Name(), to)
+	err := os.Rename(source, target)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := t.root.MkdirAll(path.Dir(to), 0o700); err != nil {
+		return err
+	}
+	return os.Rename(source, target)
+}
+
 // syncDir makes the names in a folder durable.
 func (t *Tree) syncDir(name string) error {
-	t.step("fsync", name)
 	d, err := t.root.Open(name)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	if err = t.step("fsync", name); err == nil {
+		err = d.Sync()
+	}
+	return errors.Join(err, d.Close())
 }
 
 // Link makes a link, unsynced. A link that is there already is left alone.
@@ -146,22 +225,48 @@ func (t *Tree) Link(name string, d digest.Digest) error {
 	if got, err := t.ReadLink(name); err == nil && got == d {
 		return nil
 	}
-	return t.put(name, []byte(d))
+	return Explain(t.put(name, []byte(d)))
 }
 
-// LinkDurably makes everything written before durable, and then the link.
+// LinkDurably makes everything written before durable, and then the link. After
+// an error the link says what it said before.
 func (t *Tree) LinkDurably(name string, d digest.Digest) error {
-	tmp, err := t.stage([]byte(d))
+	return Explain(t.show(name, []byte(d)))
+}
+
+// show writes a small file that makes what was written before it visible.
+func (t *Tree) show(name string, data []byte) error {
+	// The folders that syncParents does not reach are made before the barrier.
+	if err := t.Folder(path.Dir(path.Dir(path.Dir(name)))); err != nil {
+		return err
+	}
+	tmp, err := t.stage(data)
 	if err != nil {
 		return err
 	}
-	if err := t.Barrier(); err != nil {
+	if err := t.barrier.wait(); err != nil {
+		return errors.Join(err, t.scratch.Remove(tmp))
+	}
+	old, err := t.root.ReadFile(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(err, t.scratch.Remove(tmp))
 	}
 	if err := t.install(tmp, name); err != nil {
 		return err
 	}
-	return t.syncParents(name)
+	if err := t.syncParents(name); err != nil {
+		t.barrier.fail(err)
+		return errors.Join(err, t.takeBack(name, old))
+	}
+	return nil
+}
+
+// takeBack makes a file what it was before, nil being absent.
+func (t *Tree) takeBack(name string, old []byte) error {
+	if old == nil {
+		return t.root.Remove(name)
+	}
+	return t.put(name, old)
 }
 
 // syncParents makes a name durable, and those of the folders above it that may
@@ -212,7 +317,9 @@ func (t *Tree) Entries(name string) ([]fs.DirEntry, error) {
 
 // Remove removes a file or a folder with all in it, and makes that durable.
 func (t *Tree) Remove(name string) error {
-	t.step("remove", name)
+	if err := t.step("remove", name); err != nil {
+		return err
+	}
 	if err := t.root.RemoveAll(name); err != nil {
 		return err
 	}
@@ -224,6 +331,8 @@ func (t *Tree) Folder(name string) error {
 	if _, err := t.root.Stat(name); err == nil {
 		return nil
 	}
-	t.step("mkdir", name)
+	if err := t.step("mkdir", name); err != nil {
+		return err
+	}
 	return t.root.MkdirAll(name, 0o700)
 }
