@@ -25,8 +25,9 @@ type round struct {
 	err   error
 }
 
-func (b *barrier) wait() error {
-	r := b.join()
+func (b *barrier) wait() error { return b.serve(b.join()) }
+
+func (b *barrier) serve(r *round) error {
 	b.running.Lock()
 	defer b.running.Unlock()
 	if r.ended {

@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"flag"
 	"path/filepath"
 	"testing"
 
@@ -8,7 +9,15 @@ import (
 	"github.com/distribution/distribution/v3/registry/storage/driver/testsuites"
 )
 
+var long = flag.Bool("long", false, "run the long variants too")
+
 func TestDriverPassesDistributionsSuite(t *testing.T) {
+	t.Parallel()
+	if !*long { // leaves out the suite's streams of gigabytes
+		if err := flag.Set("test.short", "true"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	dir := t.TempDir()
 	testsuites.Driver(t, func() (storagedriver.StorageDriver, error) {
 		tree, err := Open(filepath.Join(dir, "registry"), filepath.Join(dir, "partial"), Options{})
