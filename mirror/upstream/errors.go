@@ -32,7 +32,6 @@ type statusError struct {
 	host       string // who answered
 	detail     string // what its body says, made plain
 	retryAfter time.Duration
-	anonymous  bool // no credentials were sent
 }
 
 func (e *statusError) Error() string {
@@ -54,12 +53,12 @@ const (
 )
 
 // refusal reads an answer that was not asked for, and closes it.
-func refusal(resp *http.Response) *statusError {
+func refusal(resp *http.Response, secrets ...string) *statusError {
 	defer resp.Body.Close()
 	raw, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal)) // what came says enough
 	return &statusError{
 		status: resp.StatusCode, host: resp.Request.URL.Host,
-		detail:     masked(resp.Request, detail(resp.Header, raw)),
+		detail:     plain(masked(resp.Request, detail(resp.Header, raw), secrets)),
 		retryAfter: retryAfter(resp.Header, time.Now()),
 	}
 }
@@ -72,28 +71,26 @@ func detail(h http.Header, raw []byte) string {
 		Errors  []entry
 		Details string
 		Message string
+		Error   string
 	}
 	switch err := json.Unmarshal(raw, &doc); {
 	case err == nil && len(doc.Errors) > 0:
 		e := doc.Errors[0]
-		return plain(strings.Trim(e.Code+": "+e.Message, ": "))
+		return strings.Trim(e.Code+": "+e.Message, ": ")
 	case err == nil:
-		return plain(cmp.Or(doc.Details, doc.Message))
+		return cmp.Or(doc.Details, doc.Message, doc.Error)
 	}
 	if kind, _, _ := mime.ParseMediaType(h.Get("Content-Type")); kind == "text/plain" {
-		return plain(string(raw))
+		return string(raw)
 	}
 	return ""
 }
 
 // masked takes credentials out of a text that a server sends back.
-func masked(req *http.Request, text string) string {
-	_, secret, _ := strings.Cut(req.Header.Get("Authorization"), " ")
-	hide := []string{secret}
-	if _, password, ok := req.BasicAuth(); ok {
-		hide = append(hide, password)
-	}
-	for _, h := range hide {
+func masked(req *http.Request, text string, secrets []string) string {
+	_, header, _ := strings.Cut(req.Header.Get("Authorization"), " ")
+	_, password, _ := req.BasicAuth()
+	for _, h := range append(secrets, header, password) {
 		if h != "" {
 			text = strings.ReplaceAll(text, h, "…")
 		}
@@ -145,15 +142,16 @@ func (r *Registry) hint(err error) string {
 		return ""
 	}
 	dns, isDNS := errors.AsType[*net.DNSError](err)
+	_, isStall := errors.AsType[*stallError](err)
 	timeout, isNet := errors.AsType[net.Error](err)
 	switch {
-	case errors.Is(err, http.ErrSchemeMismatch):
+	case withoutTLS(err):
 		return fmt.Sprintf("the server speaks HTTP without TLS: set upstreams.%s.plain-http: true", r.host)
 	case aboutTLS(err):
 		return fmt.Sprintf("if the registry has a private CA, set upstreams.%s.ca to its PEM file", r.host)
 	case isDNS && dns.IsNotFound:
 		return "check the name of the host, and DNS"
-	case errors.Is(err, errStalled) || isNet && timeout.Timeout():
+	case isStall || isNet && timeout.Timeout():
 		return "check the network and the proxy (HTTPS_PROXY)"
 	case r.endpoint.Scheme == "http" && strings.Contains(err.Error(), "malformed HTTP"):
 		return fmt.Sprintf("the server may want TLS: remove upstreams.%s.plain-http", r.host)
@@ -164,7 +162,7 @@ func (r *Registry) hint(err error) string {
 func (r *Registry) statusHint(s *statusError) string {
 	switch s.status {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		if s.anonymous {
+		if !r.known.Load() {
 			return fmt.Sprintf("no credentials were sent: do docker login, or set upstreams.%s.credentials (some registries answer this for images that do not exist)", r.host)
 		}
 		return fmt.Sprintf("check the name of the image, and the credentials: docker login, or upstreams.%s.credentials", r.host)

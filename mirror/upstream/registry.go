@@ -39,6 +39,7 @@ type Registry struct {
 	health    health
 	tokens    tokens
 	login     func(context.Context) (auth.Credential, error)
+	known     atomic.Bool // login found credentials the last time
 }
 
 var _ mirror.Source = (*Registry)(nil)

@@ -47,7 +47,7 @@ func transient(err error) bool {
 		return false
 	}
 	dns, isDNS := errors.AsType[*net.DNSError](err)
-	return !aboutTLS(err) && !errors.Is(err, http.ErrSchemeMismatch) && !(isDNS && dns.IsNotFound)
+	return !aboutTLS(err) && !(isDNS && dns.IsNotFound)
 }
 
 // aboutTLS reports whether the two sides cannot agree on TLS.
@@ -73,6 +73,12 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 		now = date
 	}
 	return max(0, at.Sub(now))
+}
+
+// withoutTLS reports whether a server answered in HTTP where TLS should begin.
+func withoutTLS(err error) bool {
+	record, ok := errors.AsType[tls.RecordHeaderError](err)
+	return ok && string(record.RecordHeader[:]) == "HTTP/"
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -54,12 +55,12 @@ func (r *Registry) hops(ctx context.Context, req request) (*http.Response, error
 		if !redirects(resp) {
 			return resp, nil
 		}
-		resp.Body.Close()
+		drain(resp)
 		next, err := redirectTo(req, resp.Header.Get("Location"))
 		if err != nil {
 			return nil, err
 		}
-		if next.Scheme != req.url.Scheme || next.Host != req.url.Host {
+		if !sameOrigin(next, req.url) {
 			req.authorization = "" // and it does not come back if a later hop does
 		}
 		req.url = next
@@ -95,13 +96,19 @@ func (r *Registry) hop(ctx context.Context, req request) (*http.Response, error)
 	return resp, nil
 }
 
-// cause prefers the reason why a context ended to what its end did to others.
+// cause prefers the end of a context to what it did to a connection. Why the
+// caller's own context ended is the caller's matter.
 func cause(ctx context.Context, err error) error {
+	if stalled, ok := errors.AsType[*stallError](context.Cause(ctx)); ok {
+		return stalled
+	}
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return ctx.Err()
 	}
 	return err
 }
+
+func sameOrigin(a, b *url.URL) bool { return a.Scheme == b.Scheme && a.Host == b.Host }
 
 func redirects(resp *http.Response) bool {
 	switch resp.StatusCode {
@@ -126,7 +133,16 @@ func redirectTo(req request, location string) (*url.URL, error) {
 	return nil, fmt.Errorf("%s redirects from %s to %s://%s, which is refused", req.url.Host, req.url.Scheme, next.Scheme, next.Host)
 }
 
-var errStalled = errors.New("nothing came any more")
+// drain lets the connection be used again.
+func drain(resp *http.Response) {
+	_, _ = io.CopyN(io.Discard, resp.Body, maxRefusal)
+	resp.Body.Close()
+}
+
+// stallError is a stream that was cut because nothing came.
+type stallError struct{ after time.Duration }
+
+func (e *stallError) Error() string { return fmt.Sprintf("nothing came for %v", e.after) }
 
 // stream is the body of an answer. It ends with an error when nothing comes for
 // too long; how slow its reader is does not matter.
@@ -142,7 +158,7 @@ type stream struct {
 func newStream(resp *http.Response, stall time.Duration, cancel context.CancelCauseFunc, release func()) *stream {
 	s := &stream{body: resp.Body, host: resp.Request.URL.Host, ctx: resp.Request.Context(), stall: stall, release: release}
 	s.watch = time.AfterFunc(stall, func() {
-		cancel(&transportError{s.host, fmt.Errorf("%w for %v", errStalled, stall)})
+		cancel(&stallError{stall})
 		s.body.Close()
 	})
 	s.watch.Stop()
@@ -156,11 +172,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	if err == nil || err == io.EOF {
 		return n, err
 	}
-	err = cause(s.ctx, err)
-	if _, done := errors.AsType[*transportError](err); !done {
-		err = &transportError{s.host, err}
-	}
-	return n, err
+	return n, &transportError{s.host, cause(s.ctx, err)}
 }
 
 func (s *stream) Close() error {
@@ -201,15 +213,7 @@ type call struct {
 func (c call) String() string { return c.method + " " + cmp.Or(c.name, c.path) }
 
 func (c call) accepts(status int) bool {
-	if status == http.StatusOK {
-		return true
-	}
-	for _, s := range c.more {
-		if s == status {
-			return true
-		}
-	}
-	return false
+	return status == http.StatusOK || slices.Contains(c.more, status)
 }
 
 // exchange sends c, again when its faults may pass, until take accepts the
@@ -262,11 +266,10 @@ func (r *Registry) authorized(ctx context.Context, c call) (*http.Response, erro
 	u := &url.URL{Scheme: r.endpoint.Scheme, Host: r.endpoint.Host, Path: "/v2/" + c.path, RawQuery: c.query}
 	req := request{method: c.method, url: u, header: c.header, authorization: header}
 	resp, err := r.follow(ctx, req)
-	if err != nil || resp.StatusCode != http.StatusUnauthorized || resp.Request.URL.Host != u.Host {
+	if err != nil || resp.StatusCode != http.StatusUnauthorized || !sameOrigin(resp.Request.URL, u) {
 		return resp, err
 	}
 	no := refusal(resp)
-	no.anonymous = header == ""
 	req.authorization, err = r.answer(ctx, c.scope, parseChallenges(resp.Header.Values("WWW-Authenticate")), header)
 	if err != nil {
 		return nil, err

@@ -90,8 +90,15 @@ func (r *Registry) answer(ctx context.Context, scope string, challenges []challe
 	return "", nil
 }
 
-func (r *Registry) basic(ctx context.Context, stale string) (string, error) {
+// credentials are looked up anew each time they are needed.
+func (r *Registry) credentials(ctx context.Context) (auth.Credential, error) {
 	found, err := r.login(ctx)
+	r.known.Store(found != auth.EmptyCredential)
+	return found, err
+}
+
+func (r *Registry) basic(ctx context.Context, stale string) (string, error) {
+	found, err := r.credentials(ctx)
 	if err != nil || found.Username == "" && found.Password == "" {
 		return "", err
 	}
@@ -147,7 +154,7 @@ func (r *Registry) fetchToken(ctx context.Context, scope string, c challenge) (h
 	if err != nil {
 		return "", 0, err
 	}
-	found, err := r.login(ctx)
+	found, err := r.credentials(ctx)
 	if err != nil {
 		return "", 0, err
 	}
@@ -157,7 +164,7 @@ func (r *Registry) fetchToken(ctx context.Context, scope string, c challenge) (h
 	req := tokenRequest(realm, c.params["service"], cmp.Or(c.params["scope"], scope), found)
 	resp, err := r.follow(ctx, req)
 	if err == nil {
-		header, life, err = readToken(resp)
+		header, life, err = readToken(resp, found.RefreshToken)
 	}
 	if err != nil {
 		return "", 0, fmt.Errorf("token from %s: %w", realm.Host, err)
@@ -203,9 +210,9 @@ func tokenRequest(realm *url.URL, service, scope string, c auth.Credential) requ
 	return req
 }
 
-func readToken(resp *http.Response) (header string, life time.Duration, err error) {
+func readToken(resp *http.Response, secret string) (header string, life time.Duration, err error) {
 	if resp.StatusCode != http.StatusOK {
-		return "", 0, refusal(resp)
+		return "", 0, refusal(resp, secret)
 	}
 	raw, err := readAll(resp, maxTokenAnswer)
 	if err != nil {
