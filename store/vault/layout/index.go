@@ -48,7 +48,7 @@ func TagOf(desc ocispec.Descriptor) string { return desc.Annotations[ocispec.Ann
 // AbsentOf is what a platform filter left out of an image.
 func AbsentOf(desc ocispec.Descriptor) (absent []digest.Digest) {
 	for name := range strings.SplitSeq(desc.Annotations[AnnotationAbsent], ",") {
-		if d, err := digest.Parse(name); err == nil {
+		if d := digest.Digest(name); CheckDigest(d) == nil {
 			absent = append(absent, d)
 		}
 	}
@@ -141,7 +141,7 @@ func ParseIndex(data []byte) (ocispec.Index, error) {
 		return ocispec.Index{}, fmt.Errorf("%w: not an index", ErrDamaged)
 	}
 	for _, desc := range idx.Manifests {
-		if err := desc.Digest.Validate(); err != nil || desc.Size < 0 {
+		if CheckDigest(desc.Digest) != nil || desc.Size < 0 {
 			return ocispec.Index{}, fmt.Errorf("%w: lists %.100q with %d bytes", ErrDamaged, desc.Digest, desc.Size)
 		}
 	}

@@ -35,6 +35,17 @@ func BlobKey(d digest.Digest) string {
 	return "blobs/" + d.Algorithm().String() + "/" + d.Encoded()
 }
 
+// CheckDigest refuses what is not the SHA-256 or SHA-512 of anything.
+func CheckDigest(d digest.Digest) error {
+	if err := d.Validate(); err != nil {
+		return fmt.Errorf("digest %.150q: %w", d, err)
+	}
+	if a := d.Algorithm(); a != digest.SHA256 && a != digest.SHA512 {
+		return fmt.Errorf("digest %.150q: %w", d, digest.ErrDigestUnsupported)
+	}
+	return nil
+}
+
 // Format is the newest format that this program reads and the one it writes.
 const Format = 1
 
@@ -126,7 +137,7 @@ func ParseHead(data []byte) (Head, error) {
 		}
 	}
 	for _, d := range h.Damaged {
-		if err := d.Validate(); err != nil {
+		if err := CheckDigest(d); err != nil {
 			return Head{}, fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
 	}
@@ -135,10 +146,10 @@ func ParseHead(data []byte) (Head, error) {
 
 func (e Entry) check() error {
 	_, err := ulid.ParseStrict(e.ID)
-	if err == nil && !strings.HasPrefix(e.Record, DirSnapshots) {
+	if name, ok := strings.CutPrefix(e.Record, DirSnapshots); err == nil && (!ok || strings.ContainsAny(name, `/\`) || !fs.ValidPath(name)) {
 		err = fmt.Errorf("record %.80q", e.Record)
 	}
-	return errors.Join(err, e.Digest.Validate(), e.Root.Validate())
+	return errors.Join(err, CheckDigest(e.Digest), CheckDigest(e.Root))
 }
 
 // Snapshot is the commit record of a snapshot.
@@ -181,12 +192,12 @@ func ParseSnapshot(data []byte) (Snapshot, error) {
 		return Snapshot{}, err
 	}
 	_, err := ulid.ParseStrict(s.ID)
-	err = errors.Join(err, s.Root.Digest.Validate(), s.Closure.Validate())
+	err = errors.Join(err, CheckDigest(s.Root.Digest), CheckDigest(s.Closure))
 	for _, d := range s.Foreign {
-		err = errors.Join(err, d.Validate())
+		err = errors.Join(err, CheckDigest(d))
 	}
 	for _, g := range s.History.Segments {
-		err = errors.Join(err, g.Digest.Validate())
+		err = errors.Join(err, CheckDigest(g.Digest))
 	}
 	if err != nil {
 		return Snapshot{}, fmt.Errorf("%w: %w", ErrDamaged, err)

@@ -11,6 +11,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 
+	disk "lastro/store/layout"
 	"lastro/store/ledger"
 )
 
@@ -57,8 +58,9 @@ func (p *Packer) Flush() error {
 	return nil
 }
 
-// ParseSegment reads a segment, which may be anything: neither its unpacked size
-// nor a line of it may be too large.
+// ParseSegment reads a segment, which may be anything: neither its unpacked size,
+// nor a line of it, nor their number may be too large, and each is an event that
+// a ledger takes.
 func ParseSegment(data []byte) iter.Seq2[ledger.Event, error] {
 	return func(yield func(ledger.Event, error) bool) {
 		dec, err := zstd.NewReader(bytes.NewReader(data), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(SegmentMax), zstd.WithDecoderMaxWindow(SegmentMax))
@@ -69,9 +71,12 @@ func ParseSegment(data []byte) iter.Seq2[ledger.Event, error] {
 		defer dec.Close()
 		lines := bufio.NewScanner(io.LimitReader(dec, SegmentMax))
 		lines.Buffer(nil, eventMax)
-		for lines.Scan() {
-			var e ledger.Event
-			if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+		for n := 1; lines.Scan(); n++ {
+			e, err := parseEvent(lines.Bytes())
+			if err == nil && n > SegmentEvents {
+				err = fmt.Errorf("more than %d events", SegmentEvents)
+			}
+			if err != nil {
 				yield(ledger.Event{}, fmt.Errorf("segment: %w: %w", ErrDamaged, err))
 				return
 			}
@@ -83,4 +88,29 @@ func ParseSegment(data []byte) iter.Seq2[ledger.Event, error] {
 			yield(ledger.Event{}, fmt.Errorf("segment: %w: %w", ErrDamaged, err))
 		}
 	}
+}
+
+func parseEvent(line []byte) (e ledger.Event, err error) {
+	if err := json.Unmarshal(line, &e); err != nil {
+		return e, err
+	}
+	return e, CheckEvent(e)
+}
+
+// CheckEvent refuses an event that could not be brought back.
+func CheckEvent(e ledger.Event) error {
+	err := disk.CheckRepository(e.Repo)
+	if err == nil && e.Tag != "" {
+		err = disk.CheckTag(e.Tag)
+	}
+	for _, d := range []digest.Digest{e.Digest, e.Previous} {
+		if err == nil && d != "" {
+			err = CheckDigest(d)
+		}
+	}
+	// The years are those whose nanoseconds a ledger counts.
+	if y := e.Time.Year(); err == nil && (e.Event == "" || y < 1700 || y > 2200) {
+		err = fmt.Errorf("event %.40q at %s", e.Event, e.Time)
+	}
+	return err
 }
