@@ -46,18 +46,38 @@ func load[T any](ctx context.Context, v *Catalog, key string, parse func([]byte)
 	return record, rec.ETag, nil
 }
 
-// Config reads what the vault is; ErrNoVault.
+// Config reads what the vault is; ErrNoVault. If that is lost or damaged, the head
+// stands in.
 func (v *Catalog) Config(ctx context.Context) (layout.Config, error) {
-	c, _, err := load(ctx, v, layout.KeyConfig, layout.ParseConfig)
-	if errors.Is(err, fs.ErrNotExist) {
-		return layout.Config{}, fmt.Errorf("vault %s at %s: %w", v.Name, v.Bucket, ErrNoVault)
-	}
+	c, _, err := v.config(ctx)
 	return c, err
+}
+
+func (v *Catalog) config(ctx context.Context) (c layout.Config, lost bool, err error) {
+	c, _, err = load(ctx, v, layout.KeyConfig, layout.ParseConfig)
+	if _, lost = Damage(err); !lost {
+		return c, false, err
+	}
+	h, _, headErr := load(ctx, v, layout.KeyHead, layout.ParseHead)
+	gone := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case headErr == nil && len(h.Snapshots) > 0:
+		v.Log.Warn("what the vault says of itself is lost; its list of snapshots stands in", "err", err)
+		return layout.Config{Format: layout.Format, ID: h.Vault, Created: h.Snapshots[0].Created}, true, nil
+	case gone && (headErr == nil || errors.Is(headErr, fs.ErrNotExist)):
+		return layout.Config{}, true, fmt.Errorf("vault %s at %s: %w", v.Name, v.Bucket, ErrNoVault)
+	case gone:
+		err = headErr
+	}
+	return layout.Config{}, true, err
 }
 
 // ConfigOrNew makes the vault if there is none. It takes an empty place only.
 func (v *Catalog) ConfigOrNew(ctx context.Context) (layout.Config, error) {
-	c, err := v.Config(ctx)
+	c, lost, err := v.config(ctx)
+	if err == nil && lost {
+		return c, v.mend(ctx, c)
+	}
 	if !errors.Is(err, ErrNoVault) {
 		return c, err
 	}
@@ -98,8 +118,7 @@ func (v *Catalog) create(ctx context.Context) (layout.Config, error) {
 	if c.Proven.Swap, err = v.proveSwap(ctx); err != nil {
 		return layout.Config{}, err
 	}
-	marker := bucket.Bytes([]byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`))
-	if _, err := v.Bucket.Put(ctx, layout.KeyLayout, marker); err != nil {
+	if err := v.Mark(ctx); err != nil {
 		return layout.Config{}, err
 	}
 	return v.claim(ctx, c)
@@ -114,6 +133,28 @@ func (v *Catalog) claim(ctx context.Context, c layout.Config) (layout.Config, er
 		return v.Config(ctx)
 	}
 	return c, err
+}
+
+// mend writes the config again.
+func (v *Catalog) mend(ctx context.Context, c layout.Config) (err error) {
+	if c.Proven.Swap, err = v.proveSwap(ctx); err != nil {
+		return err
+	}
+	data, err := layout.Encode(c)
+	if err != nil {
+		return err
+	}
+	return v.Bucket.Replace(ctx, layout.KeyConfig, bucket.Bytes(data))
+}
+
+// Mark stores the marker by which other programs know an OCI image layout.
+func (v *Catalog) Mark(ctx context.Context) error {
+	marker := bucket.Bytes([]byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`))
+	_, err := v.Bucket.Put(ctx, layout.KeyLayout, marker)
+	if errors.Is(err, bucket.ErrDiffers) {
+		err = v.Bucket.Replace(ctx, layout.KeyLayout, marker)
+	}
+	return err
 }
 
 // proveSwap sees whether the bucket refuses to replace the head under conditions

@@ -48,10 +48,26 @@ func (v *Catalog) Manifest(ctx context.Context, desc ocispec.Descriptor) (mirror
 		return mirror.Manifest{}, nil, err
 	}
 	m, err := mirror.ParseManifest(desc, raw)
+	if err == nil {
+		err = checkDigests(m)
+	}
 	if err != nil {
 		err = fmt.Errorf("%w: %w", layout.ErrDamaged, err)
 	}
 	return m, raw, err
+}
+
+// checkDigests refuses references that no store can follow.
+func checkDigests(m mirror.Manifest) error {
+	for _, r := range m.Refs {
+		if err := layout.CheckDigest(r.Digest); err != nil {
+			return err
+		}
+	}
+	if m.Subject == nil {
+		return nil
+	}
+	return layout.CheckDigest(m.Subject.Digest)
 }
 
 // ManifestNear prefers the store's own copy to the vault's.
