@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lastro/mirror"
+	disk "lastro/store/layout"
 	"lastro/store/ledger"
 	"lastro/store/vault/catalog"
 	"lastro/store/vault/layout"
@@ -84,13 +85,13 @@ func Prepare(ctx context.Context, c *catalog.Catalog, st Store, o Options) (Plan
 // planner makes a plan. keep, if set, takes manifests into the store as they are read.
 type planner struct {
 	*catalog.Catalog
-	st     Store
-	o      Options
-	keep   func(ctx context.Context, desc ocispec.Descriptor, raw []byte) error
-	choose selection
-	wanted map[digest.Digest]bool // counted already
-	since  map[string]time.Time   // of tags in the snapshot, by repo:tag
-	plan   Plan
+	st      Store
+	o       Options
+	keep    func(ctx context.Context, desc ocispec.Descriptor, raw []byte) error
+	choose  selection
+	wanted  map[digest.Digest]bool // counted already
+	moments map[name][]moment      // of all tags in the snapshot's history; nil: not read yet
+	plan    Plan
 }
 
 func (p *planner) run(ctx context.Context) (err error) {
@@ -122,6 +123,9 @@ func (p *planner) run(ctx context.Context) (err error) {
 // repository plans one. What cannot be read there fails its images, not the rest.
 func (p *planner) repository(ctx context.Context, repo string, desc ocispec.Descriptor) error {
 	idx, err := p.Index(ctx, desc)
+	if err == nil && disk.CheckRepository(repo) != nil {
+		err = fmt.Errorf("%w: %w", layout.ErrDamaged, disk.CheckRepository(repo))
+	}
 	if _, bad := catalog.Damage(err); bad {
 		p.plan.Failed = append(p.plan.Failed, catalog.Failure{Repo: repo, Digest: desc.Digest, Error: err.Error()})
 		return nil
@@ -166,11 +170,12 @@ func (p *planner) image(ctx context.Context, r *repositoryPlan, images *images, 
 	top := images.list[i]
 	t := images.closure(i)
 	f := catalog.Failure{Repo: r.name, Tag: layout.TagOf(top), Digest: top.Digest}
-	if len(t.Faults) > 0 {
-		if _, bad := catalog.Damage(t.Faults[0].Err); !bad {
-			return t.Faults[0].Err
+	if err := faultOf(f.Tag, t); err != nil {
+		_, ours := errors.AsType[*storeError](err)
+		if _, bad := catalog.Damage(err); ours || !bad {
+			return err
 		}
-		f.Error = t.Faults[0].Err.Error()
+		f.Error = err.Error()
 		p.fail(r, f)
 		return nil
 	}
@@ -188,6 +193,17 @@ func (p *planner) image(ctx context.Context, r *repositoryPlan, images *images, 
 	}
 	p.plan.Images = append(p.plan.Images, Image{r.name, f.Tag, top.Digest, previous})
 	return p.contents(ctx, r, top, t)
+}
+
+// faultOf is why an image cannot be restored from the vault.
+func faultOf(tag string, t catalog.Tree) error {
+	if len(t.Faults) > 0 {
+		return t.Faults[0].Err
+	}
+	if tag != "" && disk.CheckTag(tag) != nil {
+		return fmt.Errorf("%w: %w", layout.ErrDamaged, disk.CheckTag(tag))
+	}
+	return nil
 }
 
 func (p *planner) fail(r *repositoryPlan, f catalog.Failure) {
@@ -255,28 +271,8 @@ func (p *planner) mayMove(ctx context.Context, repo string, top ocispec.Descript
 	if err != nil {
 		return previous, false, nil //nolint:nilerr // unknown since when: doubt keeps
 	}
-	since, err := p.tagSince(ctx, repo+":"+tag)
+	since, err := p.tagSince(ctx, name{repo, tag}, top.Digest)
 	return previous, !local.Since.After(since), err
-}
-
-// tagSince is since when a tag had been where the snapshot has it, by the history in the vault.
-func (p *planner) tagSince(ctx context.Context, name string) (time.Time, error) {
-	if p.since == nil {
-		p.since = map[string]time.Time{}
-		at := map[string]digest.Digest{}
-		for _, g := range p.plan.record.History.Segments {
-			events, err := p.Events(ctx, g)
-			if err != nil {
-				return time.Time{}, err
-			}
-			for _, e := range events {
-				if name := e.Repo + ":" + e.Tag; e.Digest != "" && at[name] != e.Digest {
-					at[name], p.since[name] = e.Digest, e.Time
-				}
-			}
-		}
-	}
-	return p.since[name], nil
 }
 
 // selection is which images are meant.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -65,19 +64,25 @@ func (r *restore) run(ctx context.Context) error {
 	r.plan = p.plan
 	r.report.Snapshot = r.plan.Snapshot
 	r.report.Failed = append(r.report.Failed, r.plan.Failed...)
+	if err := r.images(ctx); err != nil {
+		return err
+	}
+	// The history comes after the tags: before them it would name tags that are
+	// not there, and a crash would leave it so.
 	if err := r.history(ctx, p.choose); err != nil {
 		return err
 	}
+	return r.remember(ctx)
+}
+
+func (r *restore) images(ctx context.Context) error {
 	r.progress.Plan(r.plan.Blobs, r.plan.Bytes)
 	var g errgroup.Group
 	g.SetLimit(catalog.AtOnce)
 	for _, repo := range r.plan.repos {
 		g.Go(func() error { return r.repository(ctx, repo) })
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	return r.remember(ctx)
+	return g.Wait()
 }
 
 // keep takes a manifest into the store. Nothing is visible by that.
@@ -85,38 +90,24 @@ func (r *restore) keep(ctx context.Context, desc ocispec.Descriptor, raw []byte)
 	err := r.st.Ingest(ctx, desc, func(context.Context, int64) (io.ReadCloser, int64, error) {
 		return io.NopCloser(bytes.NewReader(raw)), 0, nil
 	})
-	if err == nil {
-		r.fetched(desc.Size)
+	if err != nil {
+		return &storeError{err}
 	}
-	return err
+	r.fetched(desc.Size)
+	return nil
 }
+
+// storeError is a fault of the store, not of the vault.
+type storeError struct{ err error }
+
+func (e *storeError) Error() string { return "local registry: " + e.err.Error() }
+func (e *storeError) Unwrap() error { return e.err }
 
 func (r *restore) fetched(size int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.report.Blobs++
 	r.report.Bytes += size
-}
-
-// history brings back the events of what is restored, before any tag is.
-func (r *restore) history(ctx context.Context, choose selection) error {
-	for _, g := range r.plan.record.History.Segments {
-		events, err := r.Events(ctx, g)
-		if _, bad := catalog.Damage(err); bad {
-			r.report.Failed = append(r.report.Failed, catalog.Failure{Digest: g.Digest, Error: "history: " + err.Error()})
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		events = slices.DeleteFunc(events, func(e ledger.Event) bool {
-			return !choose.tag(e.Repo, e.Tag)
-		})
-		if err := r.st.Ledger().ImportEvents(ctx, events); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // repository fetches what is missing and makes the images visible.
