@@ -286,14 +286,18 @@ func (b *backup) commit(ctx context.Context, s layout.Snapshot, repos []reposito
 	return b.cache(ctx, repos)
 }
 
-// cache rewrites index.json. The snapshot is saved: a fault here is only logged.
+// cache rewrites what other programs read. The snapshot is saved: a fault here is
+// only logged.
 func (b *backup) cache(ctx context.Context, repos []repository) error {
 	doc, err := layout.Flat(listed(repos))
 	if err == nil {
 		err = b.Bucket.Replace(ctx, layout.KeyIndex, bucket.Bytes(doc.Data))
 	}
+	if err == nil {
+		err = b.Mark(ctx)
+	}
 	if err != nil {
-		b.Log.Warn("index.json could not be written; the snapshot is saved all the same", "err", err)
+		b.Log.Warn("index.json or oci-layout could not be written; the snapshot is saved all the same", "err", err)
 	}
 	return ctx.Err()
 }

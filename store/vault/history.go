@@ -38,6 +38,10 @@ func (v *Vault) history(ctx context.Context, l *ledger.Ledger, before layout.His
 		if !v.includes(e.Repo) {
 			continue
 		}
+		if err := layout.CheckEvent(e); err != nil {
+			v.Log.Warn("an event that no ledger could take back is left out of the backup", "repo", e.Repo, "tag", e.Tag, "err", err)
+			continue
+		}
 		if err := p.Add(line); err != nil {
 			return layout.History{}, err
 		}
@@ -58,8 +62,9 @@ func isPast(ctx context.Context, l *ledger.Ledger, h layout.History) (bool, erro
 			small++
 		}
 	}
-	if h.Seq == 0 || small > smallSegments {
-		return false, nil
+	last, err := l.LastSeq(ctx)
+	if err != nil || h.Seq == 0 || small > smallSegments && last > h.Seq {
+		return false, err
 	}
 	for e, err := range l.Events(ctx, h.Seq-1) {
 		if err != nil || e.Seq != h.Seq {

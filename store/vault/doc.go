@@ -1,0 +1,31 @@
+// Package vault saves what a store holds as snapshots in a bucket, and lists, shows,
+// verifies and restores them. Package layout draws what lies there.
+//
+// # A backup
+//
+//  1. The vault's config, head and newest commit record are read. Blobs that a
+//     verification found damaged are replaced by the store's own.
+//  2. The tags and manifests of the store are taken down. Writers do not wait.
+//  3. If the root over them is the one of the newest snapshot, all is there.
+//     Otherwise what the ledger does not know to be in the bucket is sent, then the
+//     indexes, then the root.
+//  4. The events since the newest snapshot are sent as a segment.
+//  5. The commit record is written, and the head swapped: now the snapshot exists.
+//  6. index.json is written, for programs that know only OCI image layouts.
+//
+// A backup that is broken off before 5 leaves blobs that no snapshot names, which the
+// next finds where it would put them. With nothing new it sends at most ten
+// requests, however much there is.
+//
+// # Guarantees
+//
+//   - A snapshot that is listed needs no other one and was whole when it was
+//     written.
+//   - The bytes of every content are hashed on their way into the bucket and on their
+//     way back.
+//   - An image that the store does not have whole never makes a snapshot incomplete:
+//     the snapshot keeps what the one before has under that tag, or leaves it out,
+//     and the report says so.
+//   - Contents are created and never overwritten, unless what lies under the name
+//     is not what the name says.
+package vault
