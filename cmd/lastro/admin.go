@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"lastro/cmd/lastro/internal/schedule"
+	"lastro/cmd/lastro/internal/web"
+	"lastro/configs"
+	"lastro/store"
+)
+
+// adminServer shows the site on the admin address.
+func (d *daemon) adminServer(ctx context.Context) (*web.Server, error) {
+	server := web.New(web.Options{
+		Now: d.now, Log: d.log, Version: thisVersion().Version, Data: d.site.cfg().Data,
+		Checks: map[string]func(context.Context) error{"ledger": d.site.checkLedger, "registry": d.site.checkRegistry},
+		Status: func(ctx context.Context) (any, error) { return d.site.status(ctx) },
+		Stock:  d.stock,
+	})
+	if err := server.Register(store.Metrics()); err != nil {
+		return nil, fmt.Errorf("serve: metrics of the registry: %w", err)
+	}
+	return server, d.announce(ctx, server, d.site.cfg())
+}
+
+// announce tells the admin server what the configuration has, and what the
+// ledger remembers of it.
+func (d *daemon) announce(ctx context.Context, server *web.Server, cfg *configs.Config) error {
+	server.Jobs(webJobs(cfg))
+	var vaults []web.Vault
+	jobs, err := d.site.ledger().Jobs(ctx)
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	for _, job := range jobs {
+		server.Succeeded(webJob(job.Name), job.LastOK)
+	}
+	for _, b := range cfg.Backup {
+		job, err := d.site.job(ctx, jobBackup+b.Name)
+		if err != nil {
+			return fmt.Errorf("serve: %w", err)
+		}
+		var saved savedSnapshot
+		if len(job.Result) > 0 && json.Unmarshal(job.Result, &saved) == nil {
+			vaults = append(vaults, saved.web(b.Name))
+		}
+	}
+	server.Vaults(vaults)
+	return nil
+}
+
+func webJobs(cfg *configs.Config) []web.Job {
+	var jobs []web.Job
+	for _, m := range cfg.Mirror {
+		jobs = append(jobs, webJob(jobSync+m.Rule.Name))
+	}
+	for _, r := range cfg.Retention {
+		jobs = append(jobs, webJob(jobRetain+r.Match))
+	}
+	for _, b := range cfg.Backup {
+		jobs = append(jobs, webJob(jobBackup+b.Name), webJob(jobVerify+b.Name))
+	}
+	return jobs
+}
+
+// webJob is a job's name in the two parts that metrics count it under.
+func webJob(name string) web.Job {
+	kind, of, _ := strings.Cut(name, " ")
+	return web.Job{Kind: kind, Name: of}
+}
+
+// stock counts for the metrics.
+func (d *daemon) stock(ctx context.Context) (web.Stock, error) {
+	n, err := d.site.store.Stock(ctx)
+	return web.Stock{Repositories: n.Repositories, Tags: n.Tags, Images: n.Manifests, Blobs: n.Blobs, Bytes: n.Bytes}, err
+}
+
+func (s *site) checkLedger(ctx context.Context) error {
+	_, err := s.ledger().LastSeq(ctx)
+	return err
+}
+
+func (s *site) checkRegistry(ctx context.Context) error {
+	for _, err := range s.store.Repositories(ctx) {
+		return err
+	}
+	return nil
+}
+
+func (d *daemon) newScheduler() *schedule.Scheduler {
+	return schedule.New(schedule.Options{Now: d.now, Records: records{d.site}, Log: d.log, Drain: drain}, d.jobs(d.site.cfg()))
+}
+
+// records lets the scheduler remember by the ledger. Whoever runs a job, the
+// scheduler or a person, it is the site that records the run.
+type records struct{ site *site }
+
+// Last is when the job ran last. A run that was cut short is to be done again
+// at once, so it is not told.
+func (r records) Last(ctx context.Context, name string) (time.Time, error) {
+	job, err := r.site.job(ctx, name)
+	if err != nil || job.Ended.Before(job.Started) {
+		return time.Time{}, err
+	}
+	return job.Started, nil
+}
+
+// Record has nothing to do: see records.
+func (records) Record(context.Context, schedule.Record) error { return nil }
+
+// witness hears of the runs of jobs, for the metrics. *web.Server is one.
+type witness interface {
+	Began(web.Job)
+	Ended(web.Run)
+	Snapshot(web.Vault)
+}
+
+// unseen is the witness of a site that no daemon shows.
+type unseen struct{}
+
+func (unseen) Began(web.Job)      {}
+func (unseen) Ended(web.Run)      {}
+func (unseen) Snapshot(web.Vault) {}
+
+// joinClose closes the site after whatever ended.
+func joinClose(err error, s *site) error { return errors.Join(err, s.Close()) }

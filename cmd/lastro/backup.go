@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func (c *cli) backupCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "backup [NAME]",
+		Short: "back up to a vault; list, show and verify snapshots",
+		Long: `Backup saves a snapshot of the local registry and of the ledger's history to
+the named vault, or to every vault of the configuration. Only what the vault
+does not hold is sent. A snapshot is visible when it is whole, or not at all.`,
+		Example: "  lastro backup\n  lastro backup main\n  lastro backup verify main",
+		Args:    takes(cobra.MaximumNArgs(1)),
+	}
+	cmd.RunE = c.verb(func(ctx context.Context, s *site, args []string) error {
+		names, err := vaultNames(s.cfg().Backup, args)
+		if err != nil {
+			return err
+		}
+		return c.backup(ctx, s, names)
+	})
+	cmd.AddCommand(c.backupListCommand(), c.backupShowCommand(), c.backupVerifyCommand())
+	for _, sub := range cmd.Commands() {
+		sub.Long += "\n" + exitCodes
+	}
+	return cmd
+}
+
+// backup saves to each vault, whatever becomes of the others.
+func (c *cli) backup(ctx context.Context, s *site, names []string) error {
+	var done backups
+	var errs []error
+	for _, name := range names {
+		bars := c.bars()
+		report, err := s.backup(ctx, name, bars)
+		bars.Close()
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		done = append(done, report)
+	}
+	if len(done) > 0 {
+		errs = append(errs, c.print(done))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if n := done.failed(); n > 0 {
+		return outcome{exitPart, fmt.Sprintf("backup: %d images are not in the snapshot as they are here; the rest is", n)}
+	}
+	return nil
+}
+
+func (c *cli) backupListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list [NAME]",
+		Short: "the snapshots of a vault",
+		Long:  "List prints the snapshots of a vault, the oldest first.",
+		Args:  takes(cobra.MaximumNArgs(1)),
+		RunE: c.verb(func(ctx context.Context, s *site, args []string) error {
+			v, err := s.oneVault(ctx, args)
+			if err != nil {
+				return err
+			}
+			l, err := v.List(ctx)
+			if err != nil {
+				return err
+			}
+			return c.print(shownVault(l))
+		}),
+	}
+}
+
+func (c *cli) backupShowCommand() *cobra.Command {
+	var from string
+	cmd := &cobra.Command{
+		Use:   "show SNAPSHOT",
+		Short: "one snapshot: its images and where they lie",
+		Long:  "Show prints one snapshot (an ID of \"backup list\", or latest) and the images in it.",
+		Args:  takes(cobra.ExactArgs(1)),
+	}
+	cmd.Flags().StringVar(&from, "from", "", "the `vault`, when the configuration has several")
+	cmd.RunE = c.verb(func(ctx context.Context, s *site, args []string) error {
+		v, err := s.oneVault(ctx, optional(from))
+		if err != nil {
+			return err
+		}
+		shown, err := v.Show(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		return c.print(shownSnapshot(shown))
+	})
+	return cmd
+}
+
+func (c *cli) backupVerifyCommand() *cobra.Command {
+	var snapshot string
+	cmd := &cobra.Command{
+		Use:   "verify [NAME]",
+		Short: "read and hash everything that a vault's snapshots need",
+		Long: `Verify reads every object that the snapshots of a vault need, hashes it, and
+lists what is missing or wrong with the images that it hurts. The exit code is
+4 when a problem was found.`,
+		Args: takes(cobra.MaximumNArgs(1)),
+	}
+	cmd.Flags().StringVar(&snapshot, "snapshot", "", "only this snapshot: an `id`, or latest")
+	cmd.RunE = c.verb(func(ctx context.Context, s *site, args []string) error {
+		v, err := s.oneVault(ctx, args)
+		if err != nil {
+			return err
+		}
+		bars := c.bars()
+		report, err := s.verify(ctx, v, snapshot, bars)
+		bars.Close()
+		if err != nil {
+			return err
+		}
+		if err := c.print(shownVerification(report)); err != nil {
+			return err
+		}
+		if n := len(report.Problems); n > 0 {
+			return outcome{exitDifference, fmt.Sprintf("backup verify: %d problems in vault %s", n, v.Name)}
+		}
+		return nil
+	})
+	return cmd
+}
+
+// optional is a flag's value as an argument list.
+func optional(value string) []string {
+	if value == "" {
+		return nil
+	}
+	return []string{value}
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"lastro/cmd/lastro/internal/schedule"
+	"lastro/configs"
+	"lastro/mirror"
+)
+
+// jobs lists what the daemon does by itself, and when. Retention is one job a
+// rule, because each has its own schedule.
+func (d *daemon) jobs(cfg *configs.Config) []schedule.Job {
+	var jobs []schedule.Job
+	for _, m := range cfg.Mirror {
+		jobs = append(jobs, schedule.Job{Name: jobSync + m.Rule.Name, Next: m.Every.Next, Run: func(ctx context.Context) error {
+			return d.scheduledSync(ctx, m.Rule)
+		}})
+	}
+	for _, r := range cfg.Retention {
+		jobs = append(jobs, schedule.Job{Name: jobRetain + r.Match, Next: r.Every.Next, Run: func(ctx context.Context) error {
+			return d.scheduledRetain(ctx, r.Match)
+		}})
+	}
+	for _, b := range cfg.Backup {
+		jobs = append(jobs, schedule.Job{Name: jobBackup + b.Name, Next: b.Every.Next, Run: func(ctx context.Context) error {
+			return d.scheduledBackup(ctx, b.Name)
+		}})
+	}
+	return jobs
+}
+
+func (d *daemon) scheduledSync(ctx context.Context, rule mirror.Rule) error {
+	report, err := d.site.sync(ctx, []mirror.Rule{rule}, nil)
+	if err != nil {
+		return err
+	}
+	for _, r := range report.Rules {
+		for _, f := range r.Failed {
+			d.log.Warn("image not mirrored", "job", jobSync+rule.Name, "repo", f.Repo, "tag", f.Tag, "err", f.Error)
+		}
+	}
+	if n := report.Failed(); n > 0 {
+		return fmt.Errorf("%d images failed", n)
+	}
+	return nil
+}
+
+func (d *daemon) scheduledRetain(ctx context.Context, rule string) error {
+	out, err := d.site.retain(ctx, retainOptions{rule: rule})
+	if err != nil {
+		return err
+	}
+	for _, decision := range out.Decisions {
+		if decision.Remove {
+			d.log.Info("tag removed", "job", jobRetain+rule, "repo", decision.Repo, "tag", decision.Tag, "digest", decision.Digest, "reasons", decision.Reasons)
+		}
+	}
+	for _, refused := range out.Refused {
+		d.log.Warn("retention refused", "job", jobRetain+rule, "repo", refused.Repo, "err", refused.Error)
+	}
+	if n := len(out.Refused); n > 0 {
+		return fmt.Errorf("refused in %d repositories", n)
+	}
+	return nil
+}
+
+func (d *daemon) scheduledBackup(ctx context.Context, name string) error {
+	report, err := d.site.backup(ctx, name, nil)
+	if err != nil {
+		return err
+	}
+	d.log.Info("backup done", "job", jobBackup+name, "snapshot", report.Snapshot, "images", report.Images, "new_blobs", report.NewBlobs, "bytes", report.NewBytes)
+	if n := len(report.Failed); n > 0 {
+		return fmt.Errorf("%d images are not in the snapshot as they are here", n)
+	}
+	return nil
+}

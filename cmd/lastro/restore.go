@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"lastro/store/vault"
+)
+
+func (c *cli) restoreCommand() *cobra.Command {
+	var from, snapshot, asOf string
+	var dryRun, force bool
+	cmd := &cobra.Command{
+		Use:   "restore [--from VAULT] [--snapshot ID | --as-of TIME] [PATTERN…] [--force] [--dry-run]",
+		Short: "bring images and their history back from a vault",
+		Long: `Restore copies the images of a snapshot into the local registry and brings
+their history back: all of them, or those that match a pattern (a repository,
+or repository:tag). Every byte is hashed before anything becomes visible, and a
+tag moves only when its whole image is there. Stopping it is safe: the next
+restore goes on where this one stopped. A tag that has moved here since the
+snapshot is left alone and listed, unless --force is given.`,
+		Example: "  lastro restore\n  lastro restore --as-of 2026-05-01 'docker.io/library/*'",
+	}
+	f := cmd.Flags()
+	f.StringVar(&from, "from", "", "the `vault`, when the configuration has several")
+	f.StringVar(&snapshot, "snapshot", "", "the snapshot's `id` (default: the newest)")
+	f.StringVar(&asOf, "as-of", "", "the newest snapshot that is not younger than this `time`")
+	f.BoolVar(&force, "force", false, "also put back tags that have moved here since the snapshot")
+	f.BoolVar(&dryRun, "dry-run", false, "print the plan and change nothing")
+	cmd.MarkFlagsMutuallyExclusive("snapshot", "as-of")
+	cmd.RunE = c.verb(func(ctx context.Context, s *site, patterns []string) error {
+		v, err := s.oneVault(ctx, optional(from))
+		if err != nil {
+			return err
+		}
+		o := vault.RestoreOptions{Snapshot: snapshot, Patterns: patterns, Force: force, By: "restore"}
+		if o.AsOf, err = c.timeFlag("--as-of", asOf, o.AsOf); err != nil {
+			return err
+		}
+		return c.restore(ctx, s, v, o, dryRun)
+	})
+	return cmd
+}
+
+func (c *cli) restore(ctx context.Context, s *site, v *vault.Vault, o vault.RestoreOptions, dryRun bool) error {
+	if dryRun {
+		return c.planRestore(ctx, s, v, o)
+	}
+	bars := c.bars()
+	report, err := s.restore(ctx, v, o, bars)
+	bars.Close()
+	if err != nil {
+		return err
+	}
+	if err := c.print(shownRestore(report)); err != nil {
+		return err
+	}
+	if n := len(report.Failed); n > 0 {
+		return outcome{exitPart, fmt.Sprintf("restore: %d images were not restored; the rest is done", n)}
+	}
+	return nil
+}
+
+func (c *cli) planRestore(ctx context.Context, s *site, v *vault.Vault, o vault.RestoreOptions) error {
+	plan, err := v.PlanRestore(ctx, s.store, o)
+	if err != nil {
+		return err
+	}
+	if err := c.print(shownRestorePlan(plan)); err != nil {
+		return err
+	}
+	if n := len(plan.Failed); n > 0 {
+		return outcome{exitPart, fmt.Sprintf("restore: %d images could not be restored", n)}
+	}
+	return nil
+}

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"lastro/configs"
+	"lastro/mirror"
+	"lastro/retention"
+	"lastro/store/ledger"
+)
+
+type retainOptions struct {
+	dryRun      bool
+	explain     string
+	maxRemovals string
+	rule        string // only repositories that this rule matches; "": all
+}
+
+// retained is the result of applying retention.
+type retained struct {
+	Decisions []retainDecision `json:"decisions"`
+	Removed   int              `json:"removed"`
+	Refused   []retainRefusal  `json:"refused"`
+	DryRun    bool             `json:"dry_run"`
+}
+
+type retainDecision struct {
+	Repo    string        `json:"repo"`
+	Tag     string        `json:"tag"`
+	Digest  digest.Digest `json:"digest"`
+	Remove  bool          `json:"remove"`
+	Reasons []string      `json:"reasons"`
+	Until   *time.Time    `json:"until,omitempty"` // kept at least until then
+}
+
+type retainRefusal struct {
+	Repo  string `json:"repo"`
+	Error string `json:"error"`
+}
+
+// retain decides for every repository and removes what nothing keeps. A
+// repository in doubt is refused alone.
+func (s *site) retain(ctx context.Context, o retainOptions) (retained, error) {
+	out := retained{Decisions: []retainDecision{}, Refused: []retainRefusal{}, DryRun: o.dryRun || o.explain != ""}
+	only, err := s.explained(ctx, o.explain)
+	if err != nil {
+		return out, err
+	}
+	rules, err := retentionRules(s.cfg().Retention, o.maxRemovals)
+	if err != nil {
+		return out, err
+	}
+	within, err := mirror.ParsePattern(cmp.Or(o.rule, "**"))
+	if err != nil {
+		return out, err
+	}
+	release, err := s.share(ctx)
+	if err != nil {
+		return out, err
+	}
+	defer release()
+	decide := func() (runResult, error) {
+		err := s.retainRepositories(ctx, within, rules, only, &out)
+		return runResult{record: map[string]int{"removed": out.Removed, "refused": len(out.Refused)}, failed: len(out.Refused)}, err
+	}
+	if out.DryRun {
+		_, err = decide()
+		return out, err
+	}
+	return out, s.record(ctx, jobRetain+cmp.Or(o.rule, "all"), decide)
+}
+
+func (s *site) retainRepositories(ctx context.Context, within mirror.Pattern, rules []retention.Compiled, only localRef, out *retained) error {
+	for repo, err := range s.ledger().Repositories(ctx) {
+		if err != nil {
+			return err
+		}
+		if only.repo != "" && only.repo != repo || !within.Match(repo) {
+			continue
+		}
+		if err := s.retainRepository(ctx, repo, rules, only, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *site) explained(ctx context.Context, text string) (localRef, error) {
+	if text == "" {
+		return localRef{}, nil
+	}
+	ref, err := s.taggedReference(ctx, text)
+	if err != nil {
+		return ref, err
+	}
+	if _, err := s.ledger().Tag(ctx, ref.repo, ref.tag); err != nil {
+		return ref, s.explainMissing(ctx, ref, time.Time{}, err)
+	}
+	return ref, nil
+}
+
+// retentionRules are always all of them: a tag stays when any rule keeps it.
+func retentionRules(all []configs.Retention, maxRemovals string) ([]retention.Compiled, error) {
+	var rules []retention.Compiled
+	for _, r := range all {
+		if maxRemovals != "" {
+			share, err := configs.ParsePercent(maxRemovals)
+			if err != nil {
+				return nil, usageError{fmt.Errorf("--max-removals: %w", err)}
+			}
+			r.Rule.MaxRemovals = share
+		}
+		compiled, err := r.Rule.Compile(parsePattern)
+		if err != nil {
+			return nil, err
+		}
+		rules = append(rules, compiled)
+	}
+	return rules, nil
+}
+
+func parsePattern(s string) (retention.Matcher, error) { return mirror.ParsePattern(s) }
+
+func (s *site) retainRepository(ctx context.Context, repo string, rules []retention.Compiled, only localRef, out *retained) error {
+	tags, err := s.retentionTags(ctx, repo)
+	if err != nil {
+		return err
+	}
+	decisions, err := retention.Decide(repo, tags, rules, s.now())
+	if guard, ok := errors.AsType[*retention.GuardError](err); ok {
+		out.Refused = append(out.Refused, retainRefusal{repo, guard.Error()})
+	} else if err != nil {
+		return err
+	}
+	refused := err != nil
+	for _, d := range decisions {
+		if only.tag != "" && only.tag != d.Tag {
+			continue
+		}
+		if err := s.retainTag(ctx, repo, d, refused, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *site) retainTag(ctx context.Context, repo string, d retention.Decision, refused bool, out *retained) error {
+	shown := retainDecision{Repo: repo, Tag: d.Tag, Digest: digest.Digest(d.Digest), Remove: d.Remove && !refused, Reasons: d.Reasons}
+	if !d.Until.IsZero() {
+		shown.Until = new(d.Until.UTC())
+	}
+	out.Decisions = append(out.Decisions, shown)
+	if !shown.Remove || out.DryRun {
+		return nil
+	}
+	out.Removed++
+	return s.store.Untag(ctx, repo, d.Tag, ledger.Event{By: "retention", Reason: strings.Join(d.Reasons, "; ")})
+}
+
+// retentionTags is a repository as retention sees it. Tags that attach
+// signatures and the like name their subject.
+func (s *site) retentionTags(ctx context.Context, repo string) ([]retention.Tag, error) {
+	var tags []retention.Tag
+	for state, err := range s.ledger().Tags(ctx, repo) {
+		if err != nil {
+			return nil, err
+		}
+		t := retention.Tag{Name: state.Tag, Digest: state.Digest.String(), Since: state.Since}
+		if subject, ok := mirror.AttachedTag(state.Tag); ok {
+			t.Subject = subject.String()
+		}
+		tags = append(tags, t)
+	}
+	return tags, nil
+}
+
+func (r retained) Print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	removing := 0
+	for _, d := range r.Decisions {
+		verb := "keep"
+		if d.Remove {
+			verb = "remove"
+			removing++
+		}
+		reasons := strings.Join(d.Reasons, "; ")
+		if d.Until != nil {
+			reasons += " (until " + stamp(*d.Until) + ")"
+		}
+		fmt.Fprintf(t, "%s\t%s:%s\t%s\n", verb, d.Repo, d.Tag, reasons)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, refused := range r.Refused {
+		fmt.Fprintf(w, "refused %s: %s\n", refused.Repo, refused.Error)
+	}
+	did := "removed"
+	if r.DryRun {
+		did = "would remove"
+	}
+	_, err := fmt.Fprintf(w, "%s %d of %d tags\n", did, removing, len(r.Decisions))
+	return err
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"lastro/cmd/lastro/internal/remote"
+	"lastro/cmd/lastro/internal/schedule"
+	"lastro/cmd/lastro/internal/web"
+	"lastro/configs"
+)
+
+// drain is how long running jobs and pulls may take to end after SIGTERM.
+const drain = 30 * time.Second
+
+func (c *cli) serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "run the daemon: the registry, and every job on its schedule",
+		Long: `Serve runs the daemon: it serves the local registry, syncs, applies retention
+and backs up on the schedules of the configuration, and answers the other verbs
+through <data>/lastro.sock.
+
+SIGHUP reads the configuration again; a bad file changes nothing and is
+reported. SIGTERM and SIGINT drain: no new job starts, running pulls and jobs
+have 30 seconds to end.`,
+		Args: takes(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.site != nil {
+				return usageError{errors.New("serve: this is the daemon already")}
+			}
+			return c.serve(cmd.Context())
+		},
+	}
+}
+
+// serve runs until ctx ends.
+func (c *cli) serve(ctx context.Context) error {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	log := c.logger(slog.LevelInfo)
+	s, err := openSite(cfg, log, c.host)
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	d := &daemon{cli: c, site: s, log: log}
+	return errors.Join(d.run(ctx), s.Close())
+}
+
+// daemon is a site with everything that listens and everything that is due.
+type daemon struct {
+	*cli
+	site      *site
+	log       *slog.Logger
+	admin     *web.Server
+	scheduler *schedule.Scheduler
+}
+
+func (d *daemon) run(ctx context.Context) error {
+	cfg := d.site.cfg()
+	registry, err := net.Listen("tcp", cfg.Registry.Listen)
+	if err != nil {
+		return fmt.Errorf("serve: registry.listen: %w", err)
+	}
+	defer registry.Close()
+	admin, err := net.Listen("tcp", cfg.Admin.Listen)
+	if err != nil {
+		return fmt.Errorf("serve: admin.listen: %w", err)
+	}
+	defer admin.Close()
+	socket, err := remote.Listen(cfg.Data)
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	defer socket.Close()
+	return d.serveOn(ctx, registry, admin, socket)
+}
+
+// serveOn returns when ctx has ended and everything has drained, or when a
+// listener fails.
+func (d *daemon) serveOn(ctx context.Context, registry, admin, socket net.Listener) error {
+	handler, err := d.site.store.Handler()
+	if err != nil {
+		return err
+	}
+	if d.admin, err = d.adminServer(ctx); err != nil {
+		return err
+	}
+	d.site.witness = d.admin
+	d.scheduler = d.newScheduler()
+	verbs := remote.Server{Run: d.runVerb, Version: thisVersion().Version, Log: d.log}
+	server := registryServer(d.admin.Instrument(handler), d.log)
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return closed(server.Serve(registry)) })
+	g.Go(func() error { return closed(d.admin.Serve(admin)) })
+	g.Go(func() error { return verbs.Serve(gctx, socket) })
+	g.Go(func() error { return d.scheduler.Run(gctx) })
+	g.Go(func() error { return d.reloadOnHangup(gctx) })
+	g.Go(func() error {
+		<-gctx.Done()
+		return d.shutdown(server)
+	})
+	d.admin.Ready(true)
+	d.log.Info("lastro serves", "registry", registry.Addr().String(), "admin", admin.Addr().String(), "data", d.site.cfg().Data)
+	err = g.Wait()
+	d.log.Info("lastro stopped")
+	return err
+}
+
+// registryServer has limits against slow and greedy clients; responses have
+// none, because a layer takes as long as it takes.
+func registryServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}
+
+func (d *daemon) shutdown(server *http.Server) error {
+	d.admin.Ready(false)
+	d.log.Info("draining", "deadline", drain)
+	ctx, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	err := server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = server.Close()
+	}
+	return errors.Join(err, d.admin.Shutdown(ctx))
+}
+
+func closed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// reloadOnHangup reads the configuration again on every SIGHUP.
+func (d *daemon) reloadOnHangup(ctx context.Context) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hangup:
+			err := d.reload(ctx)
+			d.admin.Reloaded(err)
+			if err != nil {
+				d.log.Error("configuration not reloaded: nothing has changed", "err", err)
+				continue
+			}
+			d.log.Info("configuration reloaded", "rules", len(d.site.cfg().Mirror))
+		}
+	}
+}
+
+func (d *daemon) reload(ctx context.Context) error {
+	cfg, err := configs.Load(d.site.cfg().Path)
+	if err != nil {
+		return err
+	}
+	if err := d.site.reload(cfg); err != nil {
+		return err
+	}
+	d.scheduler.Reload(d.jobs(cfg))
+	return d.announce(ctx, d.admin, cfg)
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"lastro/store/vault"
+	"lastro/store/vault/catalog"
+)
+
+// backups are the reports of one backup verb. In JSON one report stands alone,
+// and several are a list.
+type backups []vault.Report
+
+func (b backups) failed() int {
+	n := 0
+	for _, r := range b {
+		n += len(r.Failed)
+	}
+	return n
+}
+
+// MarshalJSON writes one report as itself.
+func (b backups) MarshalJSON() ([]byte, error) {
+	if len(b) == 1 {
+		return json.Marshal(b[0])
+	}
+	return json.Marshal(map[string][]vault.Report{"backups": b})
+}
+
+// Print says what was saved, one line a vault.
+func (b backups) Print(w io.Writer) error {
+	for _, r := range b {
+		printFailures(w, r.Failed)
+		_, err := fmt.Fprintf(w, "vault %s: snapshot %s: %d images, %d blobs, %s; new: %d blobs, %s; %d requests, %.1f s\n",
+			r.Vault, r.Snapshot, r.Images, r.Blobs, size(r.Bytes), r.NewBlobs, size(r.NewBytes), r.Requests, r.TookSeconds)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shownVault is the list of a vault's snapshots.
+type shownVault vault.Listing
+
+// Print lists the oldest snapshot first.
+func (l shownVault) Print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "SNAPSHOT\tTIME\tIMAGES\tBLOBS\tSIZE\tVERIFIED\n")
+	for _, s := range l.Snapshots {
+		verified := time.Time{}
+		if s.Verified != nil {
+			verified = *s.Verified
+		}
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\t%s\n", s.ID, stamp(s.Time), s.Images, s.Blobs, size(s.Bytes), stamp(verified))
+	}
+	return t.Flush()
+}
+
+// shownSnapshot is one snapshot and what is in it.
+type shownSnapshot vault.Contents
+
+// Print lists the images by repository.
+func (s shownSnapshot) Print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "snapshot\t%s\ntime\t%s\nimages\t%d\nblobs\t%d, %s\nroot\t%s\n", s.ID, stamp(s.Created), s.Images, s.Blobs, size(s.Bytes), s.Root.Digest)
+	for _, r := range s.Repositories {
+		fmt.Fprintf(t, "%s\t%s\n", r.Name, r.Index.Digest)
+		for _, img := range r.Images {
+			name := img.Tag
+			if name == "" {
+				name = "-"
+			}
+			fmt.Fprintf(t, "  %s\t%s\t%s\n", name, img.Digest, img.MediaType)
+		}
+	}
+	return t.Flush()
+}
+
+// shownVerification is what a verification found.
+type shownVerification vault.Verified
+
+// Print lists the problems first.
+func (v shownVerification) Print(w io.Writer) error {
+	for _, p := range v.Problems {
+		fmt.Fprintf(w, "problem: %s: %s: %s\n", p.Digest, p.Kind, p.Error)
+		for _, img := range p.Images {
+			fmt.Fprintf(w, "  hurts %s\n", img)
+		}
+	}
+	_, err := fmt.Fprintf(w, "vault %s: snapshot %s: %d blobs, %s read and hashed in %.1f s: %d problems\n",
+		v.Vault, v.Snapshot, v.Blobs, size(v.Bytes), v.TookSeconds, len(v.Problems))
+	return err
+}
+
+// shownRestore is what a restore did.
+type shownRestore vault.Restored
+
+// Print says what failed first.
+func (r shownRestore) Print(w io.Writer) error {
+	printFailures(w, r.Failed)
+	_, err := fmt.Fprintf(w, "restored from snapshot %s: %d images; %d blobs, %s fetched in %.1f s\n", r.Snapshot, r.Images, r.Blobs, size(r.Bytes), r.TookSeconds)
+	return err
+}
+
+// shownRestorePlan is what a restore would do.
+type shownRestorePlan vault.RestorePlan
+
+// Print lists the images.
+func (p shownRestorePlan) Print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, img := range p.Images {
+		was := ""
+		if img.Previous != "" {
+			was = "(now " + img.Previous.String() + ")"
+		}
+		fmt.Fprintf(t, "to restore\t%s\t%s\t%s\n", localRef{img.Repo, img.Tag, img.Digest}, img.Digest, was)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	printFailures(w, p.Failed)
+	_, err := fmt.Fprintf(w, "snapshot %s of %s: %d images to restore, %d as they were; %d blobs, %s to fetch\n",
+		p.Snapshot, stamp(p.Time), len(p.Images), p.Unchanged, p.Blobs, size(p.Bytes))
+	return err
+}
+
+func size(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) }
+
+func printFailures(w io.Writer, failures []catalog.Failure) {
+	for _, f := range failures {
+		fmt.Fprintf(w, "failed  %s  %s", localRef{f.Repo, f.Tag, f.Digest}, f.Error)
+		if f.Kept != "" {
+			fmt.Fprintf(w, " (kept as it was: %s)", f.Kept)
+		}
+		fmt.Fprintln(w)
+	}
+}

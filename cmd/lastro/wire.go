@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"lastro/configs"
+	"lastro/mirror"
+	"lastro/mirror/upstream"
+	"lastro/store"
+	"lastro/store/vault"
+	"lastro/store/vault/bucket"
+)
+
+// site is a data folder opened with its configuration: what every verb acts
+// on. One process has it at a time. Its methods may be called from many
+// goroutines.
+type site struct {
+	store *store.Store
+	log   *slog.Logger
+	now   func() time.Time
+	step  func(op, subject string)
+
+	witness witness // of runs; set before the first
+
+	config atomic.Pointer[configs.Config] // replaced on reload
+
+	mu        sync.Mutex
+	upstreams map[string]*upstream.Registry // opened on first use, forgotten on reload
+
+	sharers *semaphore.Weighted // see share
+	turns   turns               // one run of a job at a time
+}
+
+// openSite opens the data folder that the configuration names.
+func openSite(cfg *configs.Config, log *slog.Logger, h host) (*site, error) {
+	st, err := store.Open(cfg.Data, store.Options{Log: log, Now: h.now, Step: h.step})
+	if err != nil {
+		return nil, err
+	}
+	s := &site{store: st, log: log, now: h.now, step: h.step, witness: unseen{}, sharers: semaphore.NewWeighted(everyone), upstreams: map[string]*upstream.Registry{}}
+	s.config.Store(cfg)
+	return s, nil
+}
+
+func (s *site) Close() error { return s.store.Close() }
+
+func (s *site) cfg() *configs.Config { return s.config.Load() }
+
+// engine is the copy engine between the configured upstreams and the local registry.
+func (s *site) engine(p mirror.Progress) *mirror.Engine {
+	return &mirror.Engine{Dest: s.store, Source: s.source, Log: s.log, Now: s.now, Progress: p}
+}
+
+// source opens an upstream on its first use. Hosts without settings get the
+// defaults: HTTPS, and the credentials of the Docker configuration.
+func (s *site) source(host string) (mirror.Source, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r, ok := s.upstreams[host]; ok {
+		return r, nil
+	}
+	settings, ok := s.cfg().Upstreams[host]
+	if !ok {
+		settings = upstream.Defaults()
+	}
+	r, err := upstream.Open(host, settings, upstream.Options{Log: s.log, UserAgent: "lastro/" + thisVersion().Version})
+	if err != nil {
+		return nil, err
+	}
+	s.upstreams[host] = r
+	return r, nil
+}
+
+// vault opens a configured vault.
+func (s *site) vault(ctx context.Context, name string) (*vault.Vault, error) {
+	for _, b := range s.cfg().Backup {
+		if b.Name == name {
+			return vault.Open(ctx, b.Settings, vault.Options{Log: s.log, Now: s.now, Version: thisVersion().Version, Wrap: s.wrap(), Step: s.folderStep()})
+		}
+	}
+	return nil, usageError{fmt.Errorf("no vault is named %q in the configuration", name)}
+}
+
+// wrap puts the fault point of tests around a bucket.
+func (s *site) wrap() func(bucket.Bucket) bucket.Bucket {
+	if s.step == nil {
+		return nil
+	}
+	return func(b bucket.Bucket) bucket.Bucket { return steppingBucket{b, s.step} }
+}
+
+// folderStep is the fault point of tests in a folder bucket.
+func (s *site) folderStep() func(op, key string) error {
+	if s.step == nil {
+		return nil
+	}
+	return func(op, key string) error { s.step(op, key); return nil }
+}
+
+// reload swaps the configuration. What was read at start cannot change.
+func (s *site) reload(cfg *configs.Config) error {
+	old := s.cfg()
+	var errs []error
+	for _, fixed := range []struct{ key, old, new string }{
+		{"data", old.Data, cfg.Data},
+		{"registry.listen", old.Registry.Listen, cfg.Registry.Listen},
+		{"admin.listen", old.Admin.Listen, cfg.Admin.Listen},
+	} {
+		if fixed.old != fixed.new {
+			errs = append(errs, fmt.Errorf("%s cannot change from %q to %q while the daemon runs: restart it", fixed.key, fixed.old, fixed.new))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.config.Store(cfg)
+	clear(s.upstreams)
+	return nil
+}
