@@ -1,0 +1,34 @@
+package configs
+
+import "regexp"
+
+// absentKeys are keys of features that this version does not have, without the
+// places in lists. Nobody should believe that they do something.
+var absentKeys = map[string]bool{
+	"collect":                         true,
+	"registry.tls":                    true,
+	"registry.auth":                   true,
+	"registry.push":                   true,
+	"registry.default-upstream":       true,
+	"registry.storage":                true,
+	"upstreams[].requests-per-second": true,
+	"upstreams[].bandwidth":           true,
+	"mirror[].tags.semver":            true,
+	"mirror[].tags.latest":            true,
+	"mirror[].tags.per":               true,
+	"mirror[].on-demand":              true,
+	"mirror[].min-age":                true,
+	"mirror[].removed-upstream":       true,
+	"retention[].keep.per-minor":      true,
+	"retention[].keep.pulled-within":  true,
+	"retention[].untagged":            true,
+	"backup[].keep":                   true,
+	"backup[].verify":                 true,
+	"backup[].drill":                  true,
+	"backup[].sign":                   true,
+	"backup[].encrypt":                true,
+}
+
+var inBrackets = regexp.MustCompile(`\[[^\]]*\]`)
+
+func absent(path string) bool { return absentKeys[inBrackets.ReplaceAllString(path, "[]")] }

@@ -1,0 +1,124 @@
+package configs
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+
+	"lastro/mirror"
+	"lastro/mirror/upstream"
+	"lastro/retention"
+	"lastro/store/vault"
+)
+
+// Config is a configuration file that was loaded without fault. It is not
+// changed after Load.
+type Config struct {
+	Path   string `yaml:"-"` // the file
+	Digest string `yaml:"-"` // changes with the file and with what ${env:…} and ${file:…} gave, and reveals neither
+
+	Data      string                       `yaml:"data" default:"./lastro-data" example:"/var/lib/lastro" doc:"Folder of the local registry and the ledger; one process has it at a time."`
+	Registry  Registry                     `yaml:"registry" doc:"The local registry."`
+	Admin     Admin                        `yaml:"admin" doc:"The admin page: health, readiness, metrics and status."`
+	Upstreams map[string]upstream.Settings `yaml:"upstreams" example:"registry.example.com:5000" doc:"How upstreams are reached, by the host as it stands in image names; hosts that are not here get the defaults."`
+	Mirror    []Mirror                     `yaml:"mirror" doc:"Rules: what to copy from where."`
+	Retention []Retention                  `yaml:"retention" doc:"Which tags stay. A tag that no rule matches stays, and so does one that any rule keeps."`
+	Backup    []Backup                     `yaml:"backup" doc:"Vaults: where backups go."`
+
+	masks map[string]string // what to show in place of a value, by its path
+}
+
+// Registry is the OCI distribution API that clients pull from.
+type Registry struct {
+	Listen string `yaml:"listen" kind:"address" default:"127.0.0.1:5000" example:"0.0.0.0:5000" doc:"Address that clients pull from."`
+}
+
+// Admin is the page for people and monitoring.
+type Admin struct {
+	Listen string `yaml:"listen" kind:"address" default:"127.0.0.1:5001" example:"127.0.0.1:5001" doc:"Address of /healthz, /readyz, /metrics and the status page."`
+}
+
+// Mirror is a rule and when it runs.
+type Mirror struct {
+	mirror.Rule
+	Every Schedule `yaml:"every" default:"6h" example:"17 */6 * * *" doc:"When to sync: a duration, or a cron line."`
+}
+
+// Retention is a rule for tags and when it runs.
+type Retention struct {
+	retention.Rule
+	Every Schedule `yaml:"every" default:"24h" example:"24h" doc:"When to apply it: a duration, or a cron line."`
+}
+
+// Backup is a vault and when it is written.
+type Backup struct {
+	vault.Settings
+	Every Schedule `yaml:"every" default:"24h" example:"30 2 * * *" doc:"When to back up: a duration, or a cron line."`
+}
+
+const minimal = `mirror:
+  - from: docker.io/library/debian
+    tags: {include: ["12*"]}
+`
+
+// Find is the file to load: the one that the flag names, else the environment,
+// else ./lastro.yaml, else /etc/lastro/lastro.yaml. The error says how to write
+// one.
+func Find(flag, env string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	if env != "" {
+		return env, nil
+	}
+	for _, path := range []string{"lastro.yaml", "/etc/lastro/lastro.yaml"} {
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("no configuration: neither ./lastro.yaml nor /etc/lastro/lastro.yaml exists, and neither --config nor $LASTRO_CONFIG names another file; a minimal one is:\n\n%s", minimal)
+}
+
+// Load reads a file. The error is a [*Faults] with everything that is wrong.
+func Load(path string) (*Config, error) {
+	content, err := readLimited(path, maxFile)
+	if err != nil {
+		return nil, &Faults{List: []Fault{{File: path, Problem: err.Error()}}, cause: err}
+	}
+	return load(path, content, os.LookupEnv)
+}
+
+func load(path string, content []byte, env func(string) (string, bool)) (*Config, error) {
+	d := &decoder{file: path, source: source{folder: filepath.Dir(path), env: env}, places: map[string]place{}}
+	cfg := &Config{Path: path}
+	s := describe(reflect.TypeFor[Config](), "")
+	s.setDefault(reflect.ValueOf(cfg).Elem())
+	if root := d.parse(content); root != nil {
+		d.decode(root, s, reflect.ValueOf(cfg).Elem(), "")
+		cfg.finish(d)
+		cfg.check(d)
+	}
+	if err := d.faults(); err != nil {
+		return nil, err
+	}
+	cfg.masks = d.masks()
+	cfg.Digest = digest(content, d.source.given)
+	return cfg, nil
+}
+
+// finish fills in what follows from other values.
+func (c *Config) finish(d *decoder) {
+	for i := range c.Mirror {
+		m := &c.Mirror[i]
+		if m.Name == "" {
+			m.Name = m.From
+			at := fmt.Sprintf("mirror[%d]", i)
+			d.places[at+".name"] = d.places[at+".from"]
+		}
+	}
+	for i := range c.Retention {
+		line := d.places[fmt.Sprintf("retention[%d]", i)].line
+		c.Retention[i].Line = fmt.Sprintf("%s:%d", filepath.Base(c.Path), line)
+	}
+}

@@ -1,0 +1,91 @@
+package configs
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Show prints the configuration as YAML: defaults filled in, secrets masked as
+// ***, and references in place of what they gave.
+func (c *Config) Show(w io.Writer) error {
+	tree := c.tree(describe(reflect.TypeFor[Config](), ""), reflect.ValueOf(c).Elem(), "")
+	return yaml.NewEncoder(w, yaml.Indent(2), yaml.IndentSequence(true)).Encode(tree)
+}
+
+// tree is the value as the encoder takes it; nil if there is nothing to show.
+func (c *Config) tree(s *shape, v reflect.Value, path string) any {
+	if mask, ok := c.masks[path]; ok {
+		return mask
+	}
+	switch {
+	case s.form != nil:
+		return scalar(s.form, v)
+	case s.keyed:
+		return c.table(s, v, path)
+	case s.elem != nil:
+		return c.list(s, v, path)
+	}
+	if word := s.word(v); word != "" {
+		return word
+	}
+	var out yaml.MapSlice
+	for _, f := range s.fields {
+		value := c.tree(f.shape, v.FieldByIndex(f.index), join(path, f.name))
+		if value != nil && (f.def != "" || !v.FieldByIndex(f.index).IsZero()) {
+			out = append(out, yaml.MapItem{Key: f.name, Value: value})
+		}
+	}
+	if out == nil {
+		return nil
+	}
+	return out
+}
+
+func (c *Config) table(s *shape, v reflect.Value, path string) any {
+	var out yaml.MapSlice
+	byKey := v.MapKeys()
+	keys := map[string]reflect.Value{}
+	for _, k := range byKey {
+		keys[k.String()] = k
+	}
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		value := c.tree(s.elem, v.MapIndex(keys[key]), fmt.Sprintf("%s[%s]", path, key))
+		out = append(out, yaml.MapItem{Key: key, Value: value})
+	}
+	if out == nil {
+		return nil
+	}
+	return out
+}
+
+func (c *Config) list(s *shape, v reflect.Value, path string) any {
+	var out []any
+	for i := range v.Len() {
+		out = append(out, c.tree(s.elem, v.Index(i), fmt.Sprintf("%s[%d]", path, i)))
+	}
+	if out == nil {
+		return nil
+	}
+	return out
+}
+
+func scalar(f *form, v reflect.Value) any {
+	text := f.format(v)
+	switch f.json {
+	case "integer":
+		n, _ := strconv.ParseInt(text, 10, 64)
+		return n
+	case "boolean":
+		return text == "true"
+	}
+	if text == "" {
+		return nil
+	}
+	return text
+}
