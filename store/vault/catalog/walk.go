@@ -64,12 +64,7 @@ func (w *Walker) Load(ctx context.Context, tops []ocispec.Descriptor, absent map
 func (w *Walker) loadLevel(ctx context.Context, level []ocispec.Descriptor, absent map[digest.Digest]bool) error {
 	var g errgroup.Group
 	g.SetLimit(AtOnce)
-	begun := map[digest.Digest]bool{}
-	for _, desc := range level {
-		if _, known := w.Loaded[desc.Digest]; known || begun[desc.Digest] {
-			continue
-		}
-		begun[desc.Digest] = true
+	for _, desc := range w.unknown(level) {
 		g.Go(func() error {
 			m, err := w.read(ctx, desc)
 			w.mu.Lock()
@@ -79,6 +74,18 @@ func (w *Walker) loadLevel(ctx context.Context, level []ocispec.Descriptor, abse
 		})
 	}
 	return g.Wait()
+}
+
+// unknown is what of a level is to be read, each once.
+func (w *Walker) unknown(level []ocispec.Descriptor) (list []ocispec.Descriptor) {
+	begun := map[digest.Digest]bool{}
+	for _, desc := range level {
+		if _, known := w.Loaded[desc.Digest]; !known && !begun[desc.Digest] {
+			begun[desc.Digest] = true
+			list = append(list, desc)
+		}
+	}
+	return list
 }
 
 // Fault is something in a vault that is not as it has to be.
