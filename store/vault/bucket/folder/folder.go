@@ -127,7 +127,7 @@ func (f *folder) file(key string) (*os.File, error) {
 	}
 	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("not a regular file")
+		err = &fs.PathError{Op: "open", Path: key, Err: errors.New("not a regular file")}
 	}
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
