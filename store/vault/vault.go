@@ -107,6 +107,7 @@ type (
 	RestoreOptions = restore.Options
 	RestorePlan    = restore.Plan
 	Restored       = restore.Report
+	Failure        = catalog.Failure
 )
 
 // PlanRestore tells what Restore would do. It changes nothing.
