@@ -102,11 +102,6 @@ func TestADemoInWhichSomethingDoesNotHoldFails(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "a tag moves upstream"},
-		{"the upstream is gone before it is synced", "A configuration, and the daemon", func(t *testing.T, d *demonstration) {
-			if err := d.upstream.Close(); err != nil {
-				t.Fatal(err)
-			}
-		}, "the first sync"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
