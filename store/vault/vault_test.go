@@ -173,10 +173,14 @@ func publish(t tester, st *store.Store, repo, tag string, img image) {
 	}
 }
 
+func sharedLayer() content {
+	return newContent(ocispec.MediaTypeImageLayerZstd, bytes.Repeat([]byte("shared "), 1000))
+}
+
 // sample publishes one of everything.
 func sample(t tester, st *store.Store) {
 	t.Helper()
-	shared := newContent(ocispec.MediaTypeImageLayerZstd, bytes.Repeat([]byte("shared "), 1000))
+	shared := sharedLayer()
 	long := []byte("named by a longer digest")
 	sha512 := content{ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.SHA512.FromBytes(long), Size: int64(len(long))}, long}
 	foreign := content{desc: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerNonDistributableGzip, Digest: digest.FromString("elsewhere"), Size: 9, URLs: []string{"https://example.com/layer"}}}
