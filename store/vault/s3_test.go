@@ -1,0 +1,96 @@
+package vault_test
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lastro/store/vault"
+	"lastro/store/vault/bucket/s3"
+)
+
+// TestAVaultOnAnS3Server saves, verifies, loses, heals and restores on a real server.
+func TestAVaultOnAnS3Server(t *testing.T) {
+	c := &clock{}
+	settings, data := startGateway(t)
+	v, err := vault.Open(t.Context(), vault.Settings{Name: "main", To: "s3://bucket/some/prefix", S3: settings}, vault.Options{Now: c.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := newStore(t, c)
+	sample(t, st)
+	publish(t, st, "r", "large", plain("large", newContent(ocispec.MediaTypeImageLayer, noise(1, 65<<20)))) // in parts
+	want := stateOf(t, st)
+	first := backup(t, v, st)
+	if again := backup(t, v, st); again.Requests > 10 || again.NewBlobs != 0 {
+		t.Errorf("got %d requests and %d new blobs with nothing new, want at most 10 and none", again.Requests, again.NewBlobs)
+	} else {
+		t.Logf("%d requests with nothing new", again.Requests)
+	}
+	wantSound(t, v, first.Snapshot)
+	lost := plain("a-1-moved").blobs[1].desc.Digest
+	if err := os.Remove(filepath.Join(data, "bucket/some/prefix/blobs/sha256", lost.Encoded())); err != nil {
+		t.Fatal(err)
+	}
+	if p := verified(t, v, "").Problems; len(p) != 1 || p[0].Digest != lost {
+		t.Errorf("got %+v, want the lost blob", p)
+	}
+	if r := backup(t, v, st); r.Repaired != 1 {
+		t.Errorf("got %+v, want it repaired", r)
+	}
+	wantSound(t, v, "")
+	back := newStore(t, c)
+	if r := restore(t, v, back, vault.RestoreOptions{}); len(r.Failed) > 0 {
+		t.Errorf("got %+v", r.Failed)
+	}
+	if diff := cmp.Diff(want, stateOf(t, back)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// startGateway runs a real S3 server with a bucket, and tells where its files lie.
+func startGateway(t *testing.T) (s s3.Settings, data string) {
+	t.Helper()
+	cmd := exec.Command("go", "tool", "-n", "-modfile=.ci/tools.mod", "versitygw")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("building versitygw: %v", err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	data = t.TempDir()
+	if err := os.Mkdir(filepath.Join(data, "bucket"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	server := exec.CommandContext(ctx, strings.TrimSpace(string(out)), "--port", address, "posix", data)
+	server.Env = append(os.Environ(), "ROOT_ACCESS_KEY=k", "ROOT_SECRET_KEY=hush-hush")
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cancel(); _ = server.Wait() })
+	for range time.Tick(20 * time.Millisecond) {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			conn.Close()
+			break
+		}
+		if t.Context().Err() != nil {
+			t.Fatal(err)
+		}
+	}
+	return s3.Settings{Endpoint: "http://" + address, Credentials: s3.Credentials{AccessKey: "k", SecretKey: "hush-hush"}}, data
+}
