@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 )
 
 // Apply copies what a plan says. One image that fails is in the report and
@@ -16,7 +17,7 @@ import (
 func (e *Engine) Apply(ctx context.Context, p Plan) (Report, error) {
 	started := e.Now()
 	m := newMeter(e.Source)
-	a := &applying{Engine: e, meter: m}
+	a := &applying{Engine: e, meter: m, downloads: semaphore.NewWeighted(int64(e.jobs() * blobsPerImage))}
 	report := newReport(p)
 	var mu sync.Mutex
 	g, gctx := errgroup.WithContext(ctx)
@@ -49,6 +50,7 @@ func (e *Engine) Apply(ctx context.Context, p Plan) (Report, error) {
 type applying struct {
 	*Engine
 	meter       *meter
+	downloads   *semaphore.Weighted // over all images
 	transferred atomic.Int64
 	noReferrers sync.Map // hosts without the referrers API
 }

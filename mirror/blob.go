@@ -20,18 +20,37 @@ const (
 	leastProgress = 64 << 10
 )
 
-// blob stores one blob. A body that breaks off is continued where it did, for
-// as long as each attempt comes further: this is the one place where bodies
-// are tried again, as the upstream's is for requests.
+// blob stores one blob, unless it is there. Who finds another at work on it
+// waits without taking the place of a download.
 func (g *graph) blob(ctx context.Context, desc ocispec.Descriptor) error {
+	if has, err := g.has(ctx, desc); err != nil || has {
+		return err
+	}
+	return g.flights.do(ctx, desc.Digest, func() error {
+		if has, err := g.has(ctx, desc); err != nil || has {
+			return err
+		}
+		if err := g.downloads.Acquire(ctx, 1); err != nil {
+			return err
+		}
+		defer g.downloads.Release(1)
+		return g.download(ctx, desc)
+	})
+}
+
+func (g *graph) has(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	has, err := g.Dest.Has(ctx, desc)
 	if err != nil {
-		return fmt.Errorf("local blob %s: %w", desc.Digest, err)
+		return false, fmt.Errorf("local blob %s: %w", desc.Digest, err)
 	}
-	if has {
-		return nil
-	}
-	dl := &download{graph: g, desc: desc}
+	return has, nil
+}
+
+// download fetches one blob. A body that breaks off is continued where it did, for
+// as long as each attempt comes further: this is the one place where bodies
+// are tried again, as the upstream's is for requests.
+func (g *graph) download(ctx context.Context, desc ocispec.Descriptor) error {
+	dl := &fetching{graph: g, desc: desc}
 	for stalls := 0; ; {
 		before := dl.furthest.Load()
 		err := g.Dest.Ingest(ctx, desc, dl.fetch)
@@ -52,8 +71,8 @@ func (g *graph) blob(ctx context.Context, desc ocispec.Descriptor) error {
 	}
 }
 
-// download is one blob on its way, over all attempts.
-type download struct {
+// fetching is one blob on its way, over all attempts.
+type fetching struct {
 	*graph
 	desc     ocispec.Descriptor
 	announce sync.Once
@@ -61,7 +80,7 @@ type download struct {
 }
 
 // fetch opens the blob upstream and counts what comes.
-func (d *download) fetch(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
+func (d *fetching) fetch(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
 	body, start, err := d.src.Blob(ctx, d.change.repository, d.desc, offset)
 	if err != nil {
 		return nil, 0, fmt.Errorf("upstream %s: %w", d.rule.host, err)
@@ -73,7 +92,7 @@ func (d *download) fetch(ctx context.Context, offset int64) (io.ReadCloser, int6
 // counted is an upstream's body. Its errors say that they are the body's.
 type counted struct {
 	io.ReadCloser
-	d        *download
+	d        *fetching
 	position int64
 }
 

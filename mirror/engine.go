@@ -42,12 +42,16 @@ type Engine struct {
 	Progress Progress // nil: nobody watches
 	Jobs     int      // images at once; 0: 4
 
-	flights flights // of manifests, over all images and runs
+	flights flights // over all images and runs
 }
 
 const (
-	defaultJobs   = 4
+	defaultJobs = 4
+	// blobsPerImage, times the images at once, is how many blobs are fetched at once.
 	blobsPerImage = 4
+	// waitsPerImage bounds the blobs of one image that wait for others to bring
+	// them, or for their turn.
+	waitsPerImage = 64
 	// referrersBeat is how often an unchanged image's referrers are asked for again.
 	referrersBeat = 24 * time.Hour
 )

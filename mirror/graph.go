@@ -260,7 +260,7 @@ func (g *graph) attachedTag(ctx context.Context, tag string) error {
 
 func (g *graph) fetchBlobs(ctx context.Context) error {
 	eg, gctx := errgroup.WithContext(ctx)
-	eg.SetLimit(blobsPerImage)
+	eg.SetLimit(waitsPerImage)
 	for _, desc := range g.wanted {
 		eg.Go(func() error { return g.blob(gctx, desc) })
 	}
