@@ -241,7 +241,8 @@ func TestSkopeoCopiesWhatLastroServesAndReadsWhatItBacksUp(t *testing.T) {
 	b.serve(t)
 	b.run(t, exitDone, "sync")
 	b.run(t, exitDone, "backup")
-	for _, name := range []string{"library/base:3.20", "library/tools:1", "apps/web:1.4"} {
+	// skopeo copies no index of indexes, and finds only OCI media types in a layout.
+	for _, name := range []string{"library/base:3.20", "apps/web:1.4", "apps/web:latest"} {
 		from := "docker://" + b.registry + "/mirror/" + name
 		clientOutput(t, b.dir, skopeo, "copy", "--quiet", "--insecure-policy", "--src-tls-verify=false", "--all", "--preserve-digests", from, "dir:"+filepath.Join(t.TempDir(), "served"))
 		from = "oci:" + filepath.Join(b.dir, "vault") + ":mirror/" + name

@@ -47,7 +47,7 @@ func exitCode(ctx context.Context, err error) int {
 	if o, ok := errors.AsType[outcome](err); ok {
 		return o.code
 	}
-	if _, ok := errors.AsType[usageError](err); ok || unknownVerb(err) {
+	if _, ok := errors.AsType[usageError](err); ok || misused(err) {
 		return exitUsage
 	}
 	if _, ok := errors.AsType[*configs.Faults](err); ok {
@@ -59,9 +59,9 @@ func exitCode(ctx context.Context, err error) int {
 	return exitError
 }
 
-// unknownVerb knows cobra's only untyped usage error.
-func unknownVerb(err error) bool {
-	return strings.HasPrefix(err.Error(), "unknown command ")
+// misused knows cobra's untyped usage errors.
+func misused(err error) bool {
+	return strings.HasPrefix(err.Error(), "unknown command ") || strings.HasPrefix(err.Error(), "if any flags in the group ")
 }
 
 // takes wraps an argument check so that its error counts as usage.
