@@ -32,6 +32,7 @@ type statusError struct {
 	host       string // who answered
 	detail     string // what its body says, made plain
 	retryAfter time.Duration
+	wantsTLS   bool // a TLS server says that it was spoken to in plain HTTP
 }
 
 func (e *statusError) Error() string {
@@ -60,6 +61,7 @@ func refusal(resp *http.Response, secrets ...string) *statusError {
 		status: resp.StatusCode, host: resp.Request.URL.Host,
 		detail:     plain(masked(resp.Request, detail(resp.Header, raw), secrets)),
 		retryAfter: retryAfter(resp.Header, time.Now()),
+		wantsTLS:   resp.StatusCode == http.StatusBadRequest && resp.Request.URL.Scheme == "http" && bytes.Contains(raw, []byte("HTTPS")),
 	}
 }
 
@@ -171,7 +173,7 @@ func (r *Registry) statusHint(s *statusError) string {
 	case http.StatusTooManyRequests:
 		return "the upstream limits requests: " + later(s) + " (limits are often higher with credentials)"
 	case http.StatusBadRequest:
-		if r.endpoint.Scheme == "http" && strings.Contains(s.detail, "HTTPS") {
+		if s.wantsTLS {
 			return fmt.Sprintf("the server wants TLS: remove upstreams.%s.plain-http", r.host)
 		}
 	case http.StatusPreconditionFailed:
