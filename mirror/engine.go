@@ -42,6 +42,10 @@ type Engine struct {
 	Progress Progress // nil: nobody watches
 	Jobs     int      // images at once; 0: 4
 
+	// Retired tells of a tag that is not here whether retention removed it
+	// with this digest and would do so again: then it is not copied. nil: none is.
+	Retired func(ctx context.Context, repo, tag string, d digest.Digest) (bool, error)
+
 	flights flights // over all images and runs
 }
 

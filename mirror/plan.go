@@ -28,6 +28,7 @@ type rulePlan struct {
 	rule      *rule
 	changes   []change
 	unchanged int
+	retired   int // removed by retention, and not to come back
 	failed    []Failed
 }
 
@@ -243,6 +244,8 @@ func (p *planner) heads(ctx context.Context, rp *rulePlan, src Source, repo chan
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
+			case errors.Is(err, errRetired):
+				rp.retired++
 			case err != nil:
 				rp.failed = append(rp.failed, Failed{Repo: c.to, Tag: tag, Error: err.Error()})
 			case len(changes) == 0:
@@ -275,7 +278,7 @@ func (p *planner) tag(ctx context.Context, src Source, r *rule, c change) ([]cha
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		c.reason = cmp.Or(c.reason, "new upstream")
-		return []change{c}, nil
+		return []change{c}, p.retired(ctx, c)
 	case err != nil:
 		return nil, fmt.Errorf("local %s:%s: %w", c.to, c.tag, err)
 	case c.previous != c.desc.Digest:
@@ -283,6 +286,23 @@ func (p *planner) tag(ctx context.Context, src Source, r *rule, c change) ([]cha
 		return []change{c}, nil
 	}
 	return p.unmoved(ctx, src, r, c)
+}
+
+// errRetired says that retention removed what the upstream still has.
+var errRetired = errors.New("removed by retention")
+
+func (p *planner) retired(ctx context.Context, c change) error {
+	if p.Retired == nil {
+		return nil
+	}
+	retired, err := p.Retired(ctx, c.to, c.tag, c.desc.Digest)
+	if err != nil {
+		return fmt.Errorf("local %s:%s: %w", c.to, c.tag, err)
+	}
+	if retired {
+		return errRetired
+	}
+	return nil
 }
 
 // unmoved looks whether all of an image that did not move is here.
@@ -325,6 +345,9 @@ func (p *planner) attachments(ctx context.Context, src Source, r *rule, c change
 				continue
 			}
 			more, err := p.tag(ctx, src, r.unfiltered(), a)
+			if errors.Is(err, errRetired) {
+				continue
+			}
 			if err != nil {
 				return nil, err
 			}

@@ -23,6 +23,7 @@ type RuleReport struct {
 	Name      string   `json:"name"`
 	Copied    []Copied `json:"copied"`
 	Unchanged int      `json:"unchanged"`
+	Retired   int      `json:"retired"` // removed here by retention, which would do so again: not copied
 	Held      []Copied `json:"held"`
 	Failed    []Failed `json:"failed"`
 }
@@ -47,7 +48,7 @@ func newReport(p Plan) Report {
 	report := Report{Rules: []RuleReport{}}
 	for _, rp := range p.rules {
 		report.Rules = append(report.Rules, RuleReport{
-			Name: rp.rule.Name, Copied: []Copied{}, Unchanged: rp.unchanged, Held: []Copied{},
+			Name: rp.rule.Name, Copied: []Copied{}, Unchanged: rp.unchanged, Retired: rp.retired, Held: []Copied{},
 			Failed: append([]Failed{}, rp.failed...),
 		})
 	}
@@ -98,7 +99,11 @@ func (r Report) print(w io.Writer, did string) error {
 		for _, f := range rule.Failed {
 			fmt.Fprintf(w, "failed  %s:%s  %s\n", f.Repo, f.Tag, f.Error)
 		}
-		if _, err := fmt.Fprintf(w, "rule %s: %d %s, %d unchanged, %d failed\n", rule.Name, len(rule.Copied), did, rule.Unchanged, len(rule.Failed)); err != nil {
+		retired := ""
+		if rule.Retired > 0 {
+			retired = fmt.Sprintf(", %d retired", rule.Retired)
+		}
+		if _, err := fmt.Fprintf(w, "rule %s: %d %s, %d unchanged%s, %d failed\n", rule.Name, len(rule.Copied), did, rule.Unchanged, retired, len(rule.Failed)); err != nil {
 			return err
 		}
 	}

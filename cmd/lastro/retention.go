@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,6 +19,9 @@ import (
 	"lastro/retention"
 	"lastro/store/ledger"
 )
+
+// byRetention is who removed a tag, in its history.
+const byRetention = "retention"
 
 type retainOptions struct {
 	dryRun      bool
@@ -163,7 +168,7 @@ func (s *site) retainTag(ctx context.Context, repo string, d retention.Decision,
 		return nil
 	}
 	out.Removed++
-	return s.store.Untag(ctx, repo, d.Tag, ledger.Event{By: "retention", Reason: strings.Join(d.Reasons, "; ")})
+	return s.store.Untag(ctx, repo, d.Tag, ledger.Event{By: byRetention, Reason: strings.Join(d.Reasons, "; ")})
 }
 
 // retentionTags is a repository as retention sees it. Tags that attach
@@ -181,6 +186,52 @@ func (s *site) retentionTags(ctx context.Context, repo string) ([]retention.Tag,
 		tags = append(tags, t)
 	}
 	return tags, nil
+}
+
+// retired tells a sync that retention removed a tag with this digest and, by
+// the rules as they are now, would do so again: copying it back would be for
+// nothing.
+func (s *site) retired(ctx context.Context, repo, tag string, d digest.Digest) (bool, error) {
+	events, err := s.ledger().History(ctx, repo, tag)
+	if err != nil || len(events) == 0 {
+		return false, ignoreMissing(err)
+	}
+	last := events[len(events)-1]
+	if last.Event != ledger.Removed || last.By != byRetention || last.Previous != d {
+		return false, nil
+	}
+	rules, err := retentionRules(s.cfg().Retention, "")
+	if err != nil {
+		return false, err
+	}
+	tags, err := s.retentionTags(ctx, repo)
+	if err != nil {
+		return false, err
+	}
+	tags = append(tags, retention.Tag{Name: tag, Digest: d.String(), Since: sinceOf(events, d)})
+	decisions, err := retention.Decide(repo, tags, rules, s.now())
+	if _, ok := errors.AsType[*retention.GuardError](err); err != nil && !ok {
+		return false, err
+	}
+	i := slices.IndexFunc(decisions, func(decision retention.Decision) bool { return decision.Tag == tag })
+	return i >= 0 && decisions[i].Remove, nil
+}
+
+// sinceOf is when a digest that a tag has had was first seen there, the last time that it came.
+func sinceOf(events []ledger.Event, d digest.Digest) (since time.Time) {
+	for _, e := range events {
+		if e.Digest == d {
+			since = e.Time
+		}
+	}
+	return since
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func (r retained) Print(w io.Writer) error {

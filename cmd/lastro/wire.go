@@ -56,7 +56,7 @@ func (s *site) cfg() *configs.Config { return s.config.Load() }
 
 // engine is the copy engine between the configured upstreams and the local registry.
 func (s *site) engine(p mirror.Progress) *mirror.Engine {
-	return &mirror.Engine{Dest: s.store, Source: s.source, Log: s.log, Now: s.now, Progress: p}
+	return &mirror.Engine{Dest: s.store, Source: s.source, Log: s.log, Now: s.now, Progress: p, Retired: s.retired}
 }
 
 // source opens an upstream on its first use. Hosts without settings get the
