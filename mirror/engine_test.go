@@ -271,7 +271,7 @@ func TestATagThatIsGoneUpstreamStaysHere(t *testing.T) {
 }
 
 func TestContentOfEveryKindIsCopiedBitForBit(t *testing.T) {
-	foreign := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerNonDistributableGzip, Digest: digest.FromString("elsewhere"), Size: 9, URLs: []string{"https://example.com"}} //nolint:staticcheck // old images have it
+	foreign := ocispec.Descriptor{MediaType: "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", Digest: digest.FromString("elsewhere"), Size: 9, URLs: []string{"https://example.com"}}
 	up := newShelf()
 	docker := up.put("app", "application/vnd.docker.distribution.manifest.v2+json", fmt.Appendf(nil,
 		`{"schemaVersion":2, "mediaType":"application/vnd.docker.distribution.manifest.v2+json","config":%s,"layers":[%s,%s]}`,

@@ -208,9 +208,7 @@ func (p *planner) tags(ctx context.Context, src Source, c *rule, repository stri
 			selected = append(selected, tag)
 		}
 	}
-	for _, want := range missingLiterals(c, list.tags) {
-		selected = append(selected, want) // its HEAD says that it is not there
-	}
+	selected = append(selected, missingLiterals(c, list.tags)...) // their HEADs say that they are not there
 	return selected, attached, nil
 }
 

@@ -183,7 +183,7 @@ func sample(t tester, st *store.Store) {
 	shared := sharedLayer()
 	long := []byte("named by a longer digest")
 	sha512 := content{ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.SHA512.FromBytes(long), Size: int64(len(long))}, long}
-	foreign := content{desc: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerNonDistributableGzip, Digest: digest.FromString("elsewhere"), Size: 9, URLs: []string{"https://example.com/layer"}}}
+	foreign := content{desc: ocispec.Descriptor{MediaType: "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", Digest: digest.FromString("elsewhere"), Size: 9, URLs: []string{"https://example.com/layer"}}}
 	kept := foreign
 	kept.raw = []byte("kept here")
 	kept.desc.Digest, kept.desc.Size = digest.FromBytes(kept.raw), int64(len(kept.raw))

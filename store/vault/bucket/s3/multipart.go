@@ -120,7 +120,7 @@ func (u *upload) hash(i int64, sha, whole hash.Hash) (string, error) {
 	if err != nil {
 		return "", &bucket.ContentError{Digest: u.o.Digest, Err: err}
 	}
-	return encode(own.(hash.Hash64).Sum64()), nil
+	return encode(own.Sum64()), nil
 }
 
 type onlyReader struct{ io.Reader }
