@@ -72,7 +72,6 @@ func (s *Store) appConfig() *configuration.Configuration {
 	c.Catalog.MaxEntries = 1000
 	c.Tags.MaxTags = 1000
 	c.Validation.Manifests.URLs.Allow = []string{"^https?://"}
-	c.Validation.Manifests.Indexes.Platforms = "none" // sparse indexes are served
 	return c
 }
 

@@ -1,0 +1,229 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"lastro/store/ledger"
+)
+
+// disk is a filesystem on a loop device, whose backing file is what a power cut
+// would leave of it.
+type disk struct {
+	kind, file, device, mount string
+}
+
+// newDisk makes one, or skips the test where there are no loop devices. The
+// program that makes the filesystem may be required to be there.
+func newDisk(t *testing.T, kind string) *disk {
+	t.Helper()
+	mkfs, err := exec.LookPath("mkfs." + kind)
+	if err != nil && os.Getenv("LASTRO_REQUIRE_PEERS") == "1" {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Skip("no crash images: ", err)
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("no crash images: loop devices need root")
+	}
+	dir := memory(t)
+	d := &disk{kind: kind, file: filepath.Join(dir, "image"), mount: filepath.Join(dir, "mount")}
+	size := map[string]int64{"ext4": 64 << 20, "xfs": 320 << 20}[kind]
+	if err := errors.Join(os.WriteFile(d.file, nil, 0o600), os.Truncate(d.file, size)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run(t, mkfs, "-q", d.file); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.attach(t); err != nil {
+		t.Skip("no crash images: ", err)
+	}
+	t.Cleanup(func() {
+		if err := d.detach(t); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+func run(t *testing.T, name string, args ...string) (string, error) {
+	out, err := exec.CommandContext(context.WithoutCancel(t.Context()), name, args...).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%s %v: %w: %s", name, args, err, out)
+	}
+	return strings.TrimSpace(string(out)), err
+}
+
+func (d *disk) attach(t *testing.T) (err error) {
+	if err := os.MkdirAll(d.mount, 0o700); err != nil {
+		return err
+	}
+	if d.device, err = run(t, "losetup", "--find", "--show", d.file); err != nil {
+		return err
+	}
+	options := ""
+	if d.kind == "xfs" {
+		options = "nouuid"
+	}
+	if err := syscall.Mount(d.device, d.mount, d.kind, 0, options); err != nil {
+		_, lerr := run(t, "losetup", "--detach", d.device)
+		return errors.Join(fmt.Errorf("mount %s: %w", d.kind, err), lerr)
+	}
+	return nil
+}
+
+func (d *disk) detach(t *testing.T) error {
+	err := syscall.Unmount(d.mount, 0)
+	_, lerr := run(t, "losetup", "--detach", d.device)
+	return errors.Join(err, lerr)
+}
+
+// writes is a count that changes with every write to the device.
+func (d *disk) writes() (string, error) {
+	stat, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(d.device), "stat"))
+	return string(stat), err
+}
+
+// cut copies what is on the device, as a power cut now would leave it: a copy
+// during which the kernel wrote something is made again.
+func (d *disk) cut(t *testing.T, to string) error {
+	for range 20 {
+		before, err := d.writes()
+		if err != nil {
+			return err
+		}
+		if _, err := run(t, "cp", "--sparse=always", d.file, to); err != nil {
+			return err
+		}
+		after, err := d.writes()
+		if err != nil || before == after {
+			return err
+		}
+	}
+	return errors.New("the kernel never stops writing to the device")
+}
+
+// commitJournal makes the filesystem write its metadata, and not our data: what
+// another program's fsync does at any time.
+func (d *disk) commitJournal() error {
+	f, err := os.Create(filepath.Join(d.mount, "other"))
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("x")
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// image of a disk, and the tags that had been published when it was made.
+type cutImage struct {
+	file  string
+	acked map[string]digest.Digest
+	step  string
+}
+
+// TestAPowerCutNeverLeavesAHalfImage publishes images on a real filesystem and
+// copies the device at many steps, plainly and after another program's fsync.
+// Each copy is mounted, so that the journal is replayed, and looked through.
+func TestAPowerCutNeverLeavesAHalfImage(t *testing.T) {
+	for _, kind := range []string{"ext4", "xfs"} {
+		t.Run(kind, func(t *testing.T) {
+			d := newDisk(t, kind)
+			cuts := publishAndCut(t, d)
+			for _, c := range cuts {
+				found := &disk{kind: kind, file: c.file, mount: filepath.Join(filepath.Dir(d.file), "found")}
+				if err := found.attach(t); err != nil {
+					t.Fatalf("%s: %v", c.step, err)
+				}
+				look(t, filepath.Join(found.mount, "data"), c)
+				if err := errors.Join(found.detach(t), os.Remove(c.file)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			t.Logf("%d images of %s", len(cuts), kind)
+		})
+	}
+}
+
+func publishAndCut(t *testing.T, d *disk) (cuts []cutImage) {
+	t.Helper()
+	every := 11
+	if *long {
+		every = 1
+	}
+	acked := map[string]digest.Digest{}
+	cut := func(step string) {
+		c := cutImage{fmt.Sprintf("%s-%d", d.file, len(cuts)), map[string]digest.Digest{}, step}
+		for at, digest := range acked {
+			c.acked[at] = digest
+		}
+		if err := d.cut(t, c.file); err != nil {
+			t.Fatal(err)
+		}
+		cuts = append(cuts, c)
+	}
+	steps := 0
+	s := open(t, filepath.Join(d.mount, "data"), Options{Step: func(op, subject string) {
+		if steps++; steps%every != 0 {
+			return
+		}
+		if steps/every%2 == 0 {
+			if err := d.commitJournal(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cut(fmt.Sprintf("step %d, before %s %s", steps, op, subject))
+	}})
+	defer s.Close()
+	for i := range 4 {
+		at := fmt.Sprintf("a/b%d", i%3)
+		m := newImage(fmt.Sprint("image", i), i%2 == 1)
+		delete(acked, at+":v1") // on its way to another digest
+		mustPut(t, s, m, at, "v1")
+		acked[at+":v1"] = m.root.Digest
+		cut(fmt.Sprintf("after image %d", i))
+		if err := d.commitJournal(); err != nil {
+			t.Fatal(err)
+		}
+		cut(fmt.Sprintf("after image %d and a commit of the journal", i))
+	}
+	if err := s.Untag(t.Context(), "a/b1", "v1", ledger.Event{By: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	delete(acked, "a/b1:v1")
+	acked["a/b1:v1"] = ""
+	cut("after the removal of a tag")
+	return cuts
+}
+
+// look opens what a power cut left.
+func look(t *testing.T, dir string, c cutImage) {
+	t.Helper()
+	s, err := Open(dir, Options{Now: clock()})
+	if err != nil {
+		t.Errorf("%s: %v", c.step, err)
+		return
+	}
+	defer s.Close()
+	tags, err := wholeTags(t.Context(), s)
+	if err != nil {
+		t.Errorf("%s: %v", c.step, err)
+	}
+	for at, want := range c.acked {
+		if tags[at] != want {
+			t.Errorf("%s: %s was published at %q and is at %q", c.step, at, want, tags[at])
+		}
+	}
+	if _, err := newImage("next", false).put(t.Context(), s, "a/b0", "v1"); err != nil {
+		t.Errorf("%s: the next publication: %v", c.step, err)
+	}
+}

@@ -1,0 +1,355 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lastro/mirror"
+	"lastro/store/layout"
+)
+
+func handler(t testing.TB, s *Store) http.Handler {
+	t.Helper()
+	h, err := s.Handler()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// ask sends one request; headers are pairs.
+func ask(h http.Handler, method, target string, headers ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, target, nil)
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+// errorCode is the code of an error body of the distribution-spec.
+func errorCode(t testing.TB, w *httptest.ResponseRecorder) string {
+	t.Helper()
+	var body struct {
+		Errors []struct{ Code, Message string }
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || len(body.Errors) != 1 {
+		t.Errorf("body %q: %v", w.Body, err)
+		return ""
+	}
+	return body.Errors[0].Code
+}
+
+func TestPullsAreAnsweredExactly(t *testing.T) {
+	s := open(t, t.TempDir(), Options{})
+	m := newImage("a", true)
+	mustPut(t, s, m, "lib/a", "v1")
+	h := handler(t, s)
+	root, layer := m.root.Digest.String(), digest.FromString("shared").String()
+	raw := string(m.content[m.root.Digest])
+	index, octets := ocispec.MediaTypeImageIndex, "application/octet-stream"
+	for _, c := range []struct {
+		name, path string
+		headers    []string
+		status     int
+		body, kind string
+	}{
+		{"the version check", "/v2/", nil, 200, "{}", "application/json"},
+		{"a manifest by tag", "/v2/lib/a/manifests/v1", nil, 200, raw, index},
+		{"a manifest by digest", "/v2/lib/a/manifests/" + root, nil, 200, raw, index},
+		{"a manifest for a client that accepts another type", "/v2/lib/a/manifests/v1", []string{"Accept", ocispec.MediaTypeImageManifest}, 200, raw, index},
+		{"a manifest that the client has", "/v2/lib/a/manifests/v1", []string{"If-None-Match", `"` + root + `"`}, 304, "", ""},
+		{"a manifest that the client has, without quotes", "/v2/lib/a/manifests/v1", []string{"If-None-Match", root}, 304, "", ""},
+		{"a manifest that has changed", "/v2/lib/a/manifests/v1", []string{"If-None-Match", `"` + layer + `"`}, 200, raw, index},
+		{"a blob", "/v2/lib/a/blobs/" + layer, nil, 200, "shared", octets},
+		{"the middle of a blob", "/v2/lib/a/blobs/" + layer, []string{"Range", "bytes=1-3"}, 206, "har", octets},
+		{"the rest of a blob", "/v2/lib/a/blobs/" + layer, []string{"Range", "bytes=4-"}, 206, "ed", octets},
+		{"a blob that the client has", "/v2/lib/a/blobs/" + layer, []string{"If-None-Match", `"` + layer + `"`}, 304, "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := ask(h, "GET", c.path, c.headers...)
+			if w.Code != c.status || w.Body.String() != c.body {
+				t.Errorf("got %d %q", w.Code, w.Body)
+			}
+			if kind := w.Header().Get("Content-Type"); kind != c.kind {
+				t.Errorf("Content-Type %q, want %q", kind, c.kind)
+			}
+			if w.Header().Get("Docker-Distribution-Api-Version") != "registry/2.0" {
+				t.Errorf("headers %v", w.Header())
+			}
+			head := ask(h, "HEAD", c.path, c.headers...)
+			if head.Code != c.status || head.Body.Len() > 0 && c.path != "/v2/" { // net/http drops the body
+				t.Errorf("HEAD: got %d %q", head.Code, head.Body)
+			}
+			for _, key := range []string{"Content-Type", "Content-Length", "Docker-Content-Digest", "Etag", "Content-Range"} {
+				if c.path != "/v2/" && head.Header().Get(key) != w.Header().Get(key) {
+					t.Errorf("HEAD: %s %q, GET: %q", key, head.Header().Get(key), w.Header().Get(key))
+				}
+			}
+			if strings.Contains(c.path, "/manifests/") && w.Header().Get("Docker-Content-Digest") != root {
+				t.Errorf("headers %v", w.Header())
+			}
+		})
+	}
+	if w := ask(h, "GET", "/v2/lib/a/blobs/"+layer, "Range", "bytes=100-"); w.Code != 416 {
+		t.Errorf("a range behind the end: %d", w.Code)
+	}
+	if w := ask(h, "HEAD", "/v2/lib/a/manifests/v1"); w.Header().Get("Content-Length") != fmt.Sprint(len(raw)) || w.Header().Get("Etag") != `"`+root+`"` {
+		t.Errorf("HEAD: %v", w.Header())
+	}
+}
+
+func TestWhatIsNotHereIsRefusedInTheSpecsWords(t *testing.T) {
+	s := open(t, t.TempDir(), Options{})
+	m := newImage("a", true)
+	mustPut(t, s, m, "lib/a", "v1")
+	mustPut(t, s, newImage("b", false), "lib/b", "v1")
+	h := handler(t, s)
+	unknown, foreign := digest.FromString("unknown").String(), digest.FromString("layer of b-amd64").String()
+	for _, c := range []struct {
+		name, path string
+		status     int
+		code       string
+	}{
+		{"an unknown tag", "/v2/lib/a/manifests/v2", 404, "MANIFEST_UNKNOWN"},
+		{"an unknown digest", "/v2/lib/a/manifests/" + unknown, 404, "MANIFEST_UNKNOWN"},
+		{"a child that was left out", "/v2/lib/a/manifests/" + m.absent[0].String(), 404, "MANIFEST_UNKNOWN"},
+		{"an unknown repository", "/v2/nowhere/manifests/v1", 404, "MANIFEST_UNKNOWN"},
+		{"an unknown blob", "/v2/lib/a/blobs/" + unknown, 404, "BLOB_UNKNOWN"},
+		{"a blob of another repository", "/v2/lib/a/blobs/" + foreign, 404, "BLOB_UNKNOWN"},
+		{"tags of an unknown repository", "/v2/nowhere/tags/list", 404, "NAME_UNKNOWN"},
+		{"a tag that is none", "/v2/lib/a/manifests/-x", 404, "MANIFEST_UNKNOWN"},
+		{"a digest that is none", "/v2/lib/a/manifests/sha256:x", 400, "DIGEST_INVALID"},
+		{"a blob's digest that is none", "/v2/lib/a/blobs/x", 400, "DIGEST_INVALID"},
+		{"a subject that is none", "/v2/lib/a/referrers/x", 400, "DIGEST_INVALID"},
+		{"a repository that is none", "/v2/lib/A/manifests/v1", 400, "NAME_INVALID"},
+		{"a repository above the folder", "/v2/%2e%2e/%2e%2e/manifests/v1", 400, "NAME_INVALID"},
+		{"an inner folder as a repository", "/v2/lib/a/_manifests/tags/list", 400, "NAME_INVALID"},
+		{"a number that is none", "/v2/lib/a/tags/list?n=x", 400, "PAGINATION_NUMBER_INVALID"},
+		{"a number below zero", "/v2/_catalog?n=-1", 400, "PAGINATION_NUMBER_INVALID"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := ask(h, "GET", c.path)
+			if code := errorCode(t, w); w.Code != c.status || code != c.code {
+				t.Errorf("got %d %s", w.Code, code)
+			}
+		})
+	}
+	for _, path := range []string{"/v2/../../lastro/ledger.db", "/../ledger.db", "/v2/lib/a/blobs/../../../ledger.db", "/metrics", "/debug/vars"} {
+		if w := ask(h, "GET", path); w.Code == 200 {
+			t.Errorf("%s: %d", path, w.Code)
+		}
+	}
+}
+
+func TestPushesAndDeletesAreRefused(t *testing.T) {
+	s := open(t, t.TempDir(), Options{})
+	m := newImage("a", false)
+	mustPut(t, s, m, "a", "v1")
+	h := handler(t, s)
+	for _, c := range [][2]string{
+		{"POST", "/v2/a/blobs/uploads/"}, {"POST", "/v2/a/blobs/uploads/?mount=sha256:x&from=b"}, {"PATCH", "/v2/a/blobs/uploads/x"},
+		{"PUT", "/v2/a/manifests/v1"}, {"DELETE", "/v2/a/manifests/v1"}, {"DELETE", "/v2/a/manifests/" + m.root.Digest.String()},
+		{"DELETE", "/v2/a/blobs/" + digest.FromString("shared").String()}, {"POST", "/v2/"}, {"PUT", "/"},
+	} {
+		w := ask(h, c[0], c[1])
+		if code := errorCode(t, w); w.Code != 405 || code != "UNSUPPORTED" || w.Header().Get("Allow") != "GET, HEAD" || w.Header().Get("Content-Type") != "application/json" {
+			t.Errorf("%v: %d %s %v", c, w.Code, code, w.Header())
+		}
+	}
+	checkWhole(t, s)
+}
+
+// follow lists all pages from target on.
+func follow(t testing.TB, h http.Handler, target, key string) (names []string, pages int) {
+	t.Helper()
+	for target != "" {
+		w := ask(h, "GET", target)
+		var body map[string]json.RawMessage
+		var page []string
+		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || w.Code != 200 {
+			t.Fatalf("%s: %d %q", target, w.Code, w.Body)
+		}
+		if err := json.Unmarshal(body[key], &page); err != nil || page == nil {
+			t.Fatalf("%s: %q: %v", target, w.Body, err)
+		}
+		names = append(names, page...)
+		pages++
+		link := w.Header().Get("Link")
+		target, _, _ = strings.Cut(strings.TrimPrefix(link, "<"), `>; rel="next"`)
+	}
+	return names, pages
+}
+
+func TestListsComeInPages(t *testing.T) {
+	s := open(t, t.TempDir(), Options{})
+	m := newImage("a", false)
+	tags, repos := []string{"A", "v1", "v10", "v2", "w"}, []string{"a", "a/b", "a-b", "b/c"}
+	for _, tag := range tags {
+		mustPut(t, s, m, "a", tag)
+	}
+	for _, repo := range repos[1:] {
+		mustPut(t, s, m, repo, "v1")
+	}
+	// A crash leaves folders of tags without a link, or with an empty one.
+	for _, text := range []string{"v11/current", "v12/index"} {
+		if err := s.tree.Folder(layout.Tags("a") + "/" + text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.tree.Driver().PutContent(t.Context(), "/"+layout.Tag("a", "v13"), nil); err != nil {
+		t.Fatal(err)
+	}
+	h := handler(t, s)
+	for n, want := range map[string]int{"": 1, "?n=1": 5, "?n=2": 3, "?n=5": 1, "?n=5000": 1, "?last=v10": 1, "?n=2&last=": 3} {
+		names, pages := follow(t, h, "/v2/a/tags/list"+n, "tags")
+		wanted := tags
+		if n == "?last=v10" {
+			wanted = tags[3:]
+		}
+		if diff := cmp.Diff(wanted, names); diff != "" || pages != want {
+			t.Errorf("tags %s: %d pages %s", n, pages, diff)
+		}
+	}
+	for n, want := range map[string]int{"": 1, "?n=1": 4, "?n=3": 2, "?n=4": 1, "?n=5000": 1} {
+		names, pages := follow(t, h, "/v2/_catalog"+n, "repositories")
+		if diff := cmp.Diff(repos, names); diff != "" || pages != want {
+			t.Errorf("catalog %s: %d pages %s", n, pages, diff)
+		}
+	}
+	if names, _ := follow(t, h, "/v2/a/tags/list?n=0", "tags"); len(names) > 0 {
+		t.Errorf("n=0 lists %v", names)
+	}
+}
+
+func TestReferrersAreThoseThatAreServed(t *testing.T) {
+	s := open(t, t.TempDir(), Options{})
+	m := newImage("a", false)
+	mustPut(t, s, m, "a", "v1")
+	h := handler(t, s)
+	kind := "application/vnd.example.signature"
+	list := func(query string) ocispec.Index {
+		var out ocispec.Index
+		w := ask(h, "GET", "/v2/a/referrers/"+m.root.Digest.String()+query)
+		if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || w.Code != 200 || w.Header().Get("Content-Type") != ocispec.MediaTypeImageIndex || out.Manifests == nil {
+			t.Fatalf("%d %q", w.Code, w.Body)
+		}
+		if (w.Header().Get("OCI-Filters-Applied") == "artifactType") != (query != "") {
+			t.Errorf("%s: %v", query, w.Header())
+		}
+		return out
+	}
+	if got := list("").Manifests; len(got) != 1 || got[0].ArtifactType != kind {
+		t.Errorf("got %+v", got)
+	}
+	if got := list("?artifactType=" + kind).Manifests; len(got) != 1 {
+		t.Errorf("got %+v", got)
+	}
+	if got := list("?artifactType=other").Manifests; len(got) != 0 {
+		t.Errorf("got %+v", got)
+	}
+	// The ledger knows of more when a publication was cut short.
+	late := &image{content: map[digest.Digest][]byte{}}
+	late.single("late", &m.root)
+	if err := s.Ledger().RecordGraph(t.Context(), "a", late.manifests, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := list("").Manifests; len(got) != 1 {
+		t.Errorf("one that is not served is listed: %+v", got)
+	}
+	checkWhole(t, s)
+	if w := ask(h, "GET", "/v2/nowhere/referrers/"+m.root.Digest.String()); w.Code != 200 {
+		t.Errorf("an unknown repository: %d", w.Code)
+	}
+}
+
+func TestManifestsThatDistributionRefusesAreServed(t *testing.T) {
+	s := open(t, t.TempDir(), Options{})
+	h := handler(t, s)
+	for name, document := range map[string]any{
+		"larger than 4 MiB":           map[string]any{"schemaVersion": 2, "mediaType": ocispec.MediaTypeImageIndex, "manifests": []any{}, "annotations": map[string]string{"x": strings.Repeat("x", 5<<20)}},
+		"an artifact manifest":        map[string]any{"mediaType": "application/vnd.oci.artifact.manifest.v1+json", "artifactType": "x/y"},
+		"of a type that nobody knows": map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.example.thing+json"},
+		"without a media type":        map[string]any{"schemaVersion": 2, "manifests": []any{}},
+	} {
+		m := &image{content: map[digest.Digest][]byte{}}
+		raw, err := json.Marshal(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parsed, err := mirror.ParseManifest(m.blob("", raw), raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.manifests, m.root = []mirror.Manifest{parsed}, parsed.Descriptor
+		mustPut(t, s, m, "a", "v1")
+		if w := ask(h, "GET", "/v2/a/manifests/v1"); w.Code != 200 || !bytes.Equal(w.Body.Bytes(), raw) || w.Header().Get("Content-Type") != parsed.Descriptor.MediaType {
+			t.Errorf("%s: %d %v", name, w.Code, w.Header())
+		}
+	}
+}
+
+func TestADamagedManifestIsNotServed(t *testing.T) {
+	s := open(t, t.TempDir(), Options{})
+	m := newImage("a", false)
+	mustPut(t, s, m, "a", "v1")
+	if err := s.tree.Driver().PutContent(t.Context(), "/"+layout.Data(m.root.Digest), bytes.ToUpper(m.content[m.root.Digest])); err != nil {
+		t.Fatal(err)
+	}
+	w := ask(handler(t, s), "GET", "/v2/a/manifests/v1")
+	if w.Code != 500 || errorCode(t, w) != "UNKNOWN" {
+		t.Errorf("got %d %q", w.Code, w.Body)
+	}
+}
+
+func TestAPanicBecomesAnAnswerOrABrokenConnection(t *testing.T) {
+	var log bytes.Buffer
+	s := open(t, t.TempDir(), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	w := ask(s.recovering(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("nil platform") })), "GET", "/v2/")
+	if w.Code != 500 || errorCode(t, w) != "UNKNOWN" || !strings.Contains(log.String(), "nil platform") {
+		t.Errorf("got %d %q, log %q", w.Code, w.Body, log.String())
+	}
+	defer func() {
+		if p := recover(); p != http.ErrAbortHandler {
+			t.Errorf("a panic after the answer began ends with %v", p)
+		}
+	}()
+	ask(s.recovering(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Write([]byte("half"))
+		panic("nil platform")
+	})), "GET", "/v2/")
+}
+
+func TestWhatDistributionLogsOfAMissIsOnlyForDebugging(t *testing.T) {
+	var log bytes.Buffer
+	s := open(t, t.TempDir(), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	ask(handler(t, s), "GET", "/v2/nowhere/manifests/v1")
+	if log.Len() > 0 {
+		t.Errorf("logged %s", log.String())
+	}
+}
+
+func TestNoTelemetryExporterIsLinked(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dep := range strings.Lines(string(out)) {
+		if strings.Contains(dep, "otlp") || strings.Contains(dep, "google.golang.org/grpc") || strings.Contains(dep, filepath.Join("storage", "driver", "filesystem")) {
+			t.Errorf("linked: %s", dep)
+		}
+	}
+}
