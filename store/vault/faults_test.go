@@ -513,3 +513,38 @@ func TestWhatTheStoreHasNotRightIsLeftOut(t *testing.T) {
 		})
 	}
 }
+
+// overtakenBucket lets another writer commit just before the head is swapped.
+type overtakenBucket struct {
+	bucket.Bucket
+	other func()
+	once  *sync.Once
+}
+
+func (b overtakenBucket) Swap(ctx context.Context, key, etag string, data []byte) (string, error) {
+	b.once.Do(b.other)
+	return b.Bucket.Swap(ctx, key, etag, data)
+}
+
+func TestAnOvertakenBackupKeepsBothSnapshots(t *testing.T) {
+	c := &clock{}
+	st, dir := newStore(t, c), filepath.Join(t.TempDir(), "vault")
+	publish(t, st, "r", "1", plain("one"))
+	plainly := openVault(t, dir, c, nil)
+	ids := []string{backup(t, plainly, st).Snapshot}
+	v := openVault(t, dir, c, func(b bucket.Bucket) bucket.Bucket {
+		return overtakenBucket{b, func() { ids = append(ids, backup(t, plainly, st).Snapshot) }, new(sync.Once)}
+	})
+	ids = append(ids, backup(t, v, st).Snapshot)
+	list, err := v.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range list.Snapshots {
+		got = append(got, s.ID)
+	}
+	if diff := cmp.Diff(ids, got); diff != "" || len(got) != 3 {
+		t.Errorf("got %v: %s", got, diff)
+	}
+}
