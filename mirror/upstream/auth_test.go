@@ -221,6 +221,34 @@ func TestBasicIsAnsweredWithThePassword(t *testing.T) {
 	wantError(t, err, "401", "no credentials were sent", "docker login")
 }
 
+func TestAWrongBasicPasswordIsSentOnceForEachRequest(t *testing.T) {
+	r := as(serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("WWW-Authenticate", "Basic")
+		_, pw, _ := r.BasicAuth()
+		refuse(401, `{"errors":[{"code":"UNAUTHORIZED","message":"`+pw+" "+r.Header.Get("Authorization")+`"}]}`)(w, r)
+	}))
+	for _, want := range []int64{2, 3} {
+		_, _, err := r.Manifest(t.Context(), "a", "v1")
+		wantError(t, err, "401 Unauthorized: UNAUTHORIZED: … Basic …; check the name")
+		if r.Requests() != want {
+			t.Errorf("%d requests, want %d", r.Requests(), want)
+		}
+	}
+}
+
+func TestAContentServerCannotAskForCredentials(t *testing.T) {
+	other := httptest.NewServer(&guarded{t: t, basic: "no token is to be asked for"})
+	defer other.Close()
+	r := as(serve(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL+"/v2/a/manifests/v1", http.StatusFound)
+	}))
+	_, err := r.Head(t.Context(), "a", "v1")
+	wantError(t, err, "401 Unauthorized")
+	if r.Requests() != 2 {
+		t.Errorf("%d requests, want the first and its redirect", r.Requests())
+	}
+}
+
 func TestCredentialsStayWhereTheyBelong(t *testing.T) {
 	var leaked atomic.Bool
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

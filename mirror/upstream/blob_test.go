@@ -48,6 +48,14 @@ func TestABlobBeginsWhereTheUpstreamCan(t *testing.T) {
 		{"at 0 for 200 instead of 206", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, content) }, 4, 0, content, ""},
 		{"at 0 for another range", partial("bytes 3-9/10", "3456789"), 4, 0, content, ""},
 		{"at 0 for a range that goes too far", partial("bytes 4-99/*", "456789"), 4, 0, content, ""},
+		{"at 0 for a stream that goes too far", func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Range") != "" {
+				w.Header().Set("Content-Range", "bytes 4-99/*")
+				w.WriteHeader(206)
+				_ = http.NewResponseController(w).Flush() // so that no length is known
+			}
+			_, _ = io.WriteString(w, content)
+		}, 4, 0, content, ""},
 		{"at 0 without Content-Range", partial("", "456789"), 4, 0, content, ""},
 		{"at 0 when range and length differ", partial("bytes 4-9/10", "4567"), 4, 0, content, ""},
 		{"at 0 after 416", func(w http.ResponseWriter, r *http.Request) {

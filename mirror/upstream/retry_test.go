@@ -100,6 +100,9 @@ func TestRetryAfterIsObeyed(t *testing.T) {
 					})
 					synctest.Wait()
 				}
+				if r.Requests() != 1 {
+					t.Errorf("%d requests while the upstream wants silence", r.Requests())
+				}
 				wg.Wait()
 				if took := time.Since(start); took != c.wait || r.Requests() != 4 {
 					t.Errorf("%d requests in %v, want 4 in %v", r.Requests(), took, c.wait)
