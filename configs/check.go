@@ -77,7 +77,7 @@ func (u unique) check(d *decoder, value, path, problem string) {
 		return
 	}
 	at := d.places[path]
-	d.refuse(at.line, path, "%q %s: %s, on line %d", shorten(at.shown()), problem, first, d.places[first].line)
+	d.refuse(at.line, path, "%s %s: %s, on line %d", at.quoted(), problem, first, d.places[first].line)
 }
 
 func samePlace(a, b string) bool {

@@ -1,12 +1,13 @@
 package configs
 
 import (
-	"cmp"
 	"encoding"
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
@@ -25,8 +26,9 @@ type decoder struct {
 // place is where a value stands.
 type place struct {
 	line    int
-	example string
+	example string // with its brackets, or ""
 	written string // in the file, for scalars
+	text    bool   // written is one
 	hidden  bool   // a secret, or from elsewhere
 	secret  bool
 }
@@ -42,12 +44,28 @@ func (d *decoder) masks() map[string]string {
 	return masks
 }
 
+var (
+	inAddress = regexp.MustCompile(`//[^/]*@`)
+	inQuery   = regexp.MustCompile(`\?.*`)
+)
+
 // shown is the value as it may be printed.
 func (p place) shown() string {
-	if p.secret {
+	switch {
+	case p.secret:
 		return "***"
+	case strings.Contains(p.written, "://"):
+		return inQuery.ReplaceAllString(inAddress.ReplaceAllString(p.written, "//***@"), "?***")
 	}
 	return p.written
+}
+
+// quoted is the value as a fault prints it.
+func (p place) quoted() string {
+	if p.secret || !p.text {
+		return shorten(p.shown())
+	}
+	return strconv.Quote(shorten(p.shown()))
 }
 
 func (d *decoder) decode(n ast.Node, s *shape, v reflect.Value, path string) {
@@ -59,7 +77,7 @@ func (d *decoder) decode(n ast.Node, s *shape, v reflect.Value, path string) {
 	list, isList := n.(*ast.SequenceNode)
 	switch {
 	case isNull:
-		d.refuse(at.line, path, "is empty: write %s, or leave the key out%s", s.what(), example(at.example))
+		d.refuse(at.line, path, "is empty: write %s, or leave the key out%s", s.what(), at.example)
 	case s.form != nil:
 		d.decodeScalar(n, s.form, v, path)
 	case s.elem != nil && !s.keyed && isList:
@@ -71,7 +89,7 @@ func (d *decoder) decode(n ast.Node, s *shape, v reflect.Value, path string) {
 	case s.words != nil && !isList && !isMapping:
 		d.decodeWord(n, s, v, path)
 	default:
-		d.refuse(at.line, path, "is %s, and must be %s%s", kindOf(n), s.what(), example(at.example))
+		d.refuse(at.line, path, "is %s, and must be %s%s", kindOf(n), s.what(), at.example)
 	}
 }
 
@@ -87,7 +105,7 @@ func pairsOf(n ast.Node) ([]*ast.MappingValueNode, bool) {
 
 func (d *decoder) decodeList(n *ast.SequenceNode, s *shape, v reflect.Value, path string) {
 	if len(n.Values) == 0 {
-		d.refuse(d.places[path].line, path, "is an empty list: leave the key out%s", example(d.places[path].example))
+		d.refuse(d.places[path].line, path, "is an empty list: leave the key out%s", d.places[path].example)
 	}
 	v.Set(reflect.MakeSlice(s.typ, len(n.Values), len(n.Values)))
 	for i, value := range n.Values {
@@ -100,11 +118,11 @@ func (d *decoder) decodeList(n *ast.SequenceNode, s *shape, v reflect.Value, pat
 
 func (d *decoder) decodeTable(pairs []*ast.MappingValueNode, s *shape, v reflect.Value, path string) {
 	v.Set(reflect.MakeMap(s.typ))
-	for _, pair := range d.unique(pairs, path) {
+	for _, pair := range d.unique(pairs, s, path) {
 		key := keyOf(pair)
-		item := fmt.Sprintf("%s[%s]", path, shorten(key))
+		item := s.path(path, key)
 		if !isHost(key) {
-			d.refuse(pair.Key.GetToken().Position.Line, item, "%q is not a host as it stands in image names%s", shorten(key), example(d.places[path].example))
+			d.refuse(pair.Key.GetToken().Position.Line, item, "%q is not a host as it stands in image names%s", shorten(key), d.places[path].example)
 		}
 		value := reflect.New(s.elem.typ).Elem()
 		s.elem.setDefault(value)
@@ -124,7 +142,7 @@ func (d *decoder) decodeMapping(pairs []*ast.MappingValueNode, s *shape, v refle
 		v.SetZero()
 	}
 	seen := map[string]bool{}
-	for _, pair := range d.unique(pairs, path) {
+	for _, pair := range d.unique(pairs, s, path) {
 		key := keyOf(pair)
 		f := s.find(key)
 		if f == nil {
@@ -132,24 +150,24 @@ func (d *decoder) decodeMapping(pairs []*ast.MappingValueNode, s *shape, v refle
 			continue
 		}
 		seen[key] = true
-		d.places[join(path, key)] = place{example: f.example}
-		d.decode(pair.Value, f.shape, v.FieldByIndex(f.index), join(path, key))
+		d.places[s.path(path, key)] = place{example: f.hint()}
+		d.decode(pair.Value, f.shape, v.FieldByIndex(f.index), s.path(path, key))
 	}
 	for _, f := range s.fields {
 		if f.required && !seen[f.name] {
-			d.refuse(d.places[path].line, join(path, f.name), "is missing%s", example(f.example))
+			d.refuse(d.places[path].line, s.path(path, f.name), "is missing%s", f.hint())
 		}
 	}
 }
 
 // unique notes keys that are there twice, and keeps the first.
-func (d *decoder) unique(pairs []*ast.MappingValueNode, path string) []*ast.MappingValueNode {
+func (d *decoder) unique(pairs []*ast.MappingValueNode, s *shape, path string) []*ast.MappingValueNode {
 	first := map[string]int{}
 	return slices.DeleteFunc(slices.Clone(pairs), func(pair *ast.MappingValueNode) bool {
 		key, line := keyOf(pair), pair.Key.GetToken().Position.Line
 		before, again := first[key]
 		if again {
-			d.refuse(line, join(path, shorten(key)), "is there twice: first on line %d", before)
+			d.refuse(line, s.path(path, key), "is there twice: first on line %d", before)
 			return true
 		}
 		first[key] = line
@@ -159,7 +177,7 @@ func (d *decoder) unique(pairs []*ast.MappingValueNode, path string) []*ast.Mapp
 
 func (d *decoder) refuseKey(pair *ast.MappingValueNode, s *shape, path string) {
 	key := keyOf(pair)
-	line, full := pair.Key.GetToken().Position.Line, join(path, shorten(key))
+	line, full := pair.Key.GetToken().Position.Line, s.path(path, key)
 	if absent(full) {
 		d.refuse(line, full, "is not available in this version")
 		return
@@ -171,16 +189,23 @@ func (d *decoder) refuseKey(pair *ast.MappingValueNode, s *shape, path string) {
 	d.refuse(line, full, "is not a key (%s)", hint)
 }
 
-// decodeWord takes a text in place of a mapping.
+// decodeWord takes a text in place of a mapping. It does not print the text:
+// somebody may have put a password there.
 func (d *decoder) decodeWord(n ast.Node, s *shape, v reflect.Value, path string) {
-	text, ok := d.text(n, &form{json: "string"}, path)
+	text, ok := d.text(n, wordForm, path)
 	if !ok {
 		return
 	}
-	if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text)); err != nil {
-		d.refuseValue(path, err)
+	at := d.places[path]
+	if v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text)) != nil {
+		d.refuse(at.line, path, "must be %s%s", s.what(), at.example)
+		return
 	}
+	at.secret, at.hidden = false, text != at.written
+	d.places[path] = at
 }
+
+var wordForm = &form{name: "a text", json: "string", secret: true}
 
 func (d *decoder) decodeScalar(n ast.Node, f *form, v reflect.Value, path string) {
 	text, ok := d.text(n, f, path)
@@ -200,14 +225,10 @@ func (d *decoder) text(n ast.Node, f *form, path string) (string, bool) {
 	at := d.places[path]
 	at.secret, at.hidden = f.secret, f.secret
 	written, json := scalarOf(n)
-	at.written = written
+	at.written, at.text = written, json == "string"
 	d.places[path] = at
 	if json != f.json {
-		hint := ""
-		if f.json == "string" && json != "" {
-			hint = ": put it into quotes"
-		}
-		d.refuse(at.line, path, "is %s, and must be %s%s%s", kindOf(n), cmp.Or(f.name, "a text"), hint, example(at.example))
+		d.refuseKind(n, f, path)
 		return "", false
 	}
 	if f.json != "string" {
@@ -220,47 +241,67 @@ func (d *decoder) text(n ast.Node, f *form, path string) (string, bool) {
 	}
 	switch {
 	case err != nil:
-		d.refuse(at.line, path, "%s%s", err, example(at.example))
+		d.refuse(at.line, path, "%s%s", err, at.example)
 	case text == "":
-		d.refuse(at.line, path, "is empty: write a value, or leave the key out%s", example(at.example))
+		d.refuse(at.line, path, "is empty: write a value, or leave the key out%s", at.example)
 	case !f.secret && strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		d.refuse(at.line, path, "has a control character or a line break in it%s", example(at.example))
+		d.refuse(at.line, path, "has a control character or a line break in it%s", at.example)
 	default:
 		return text, true
 	}
 	return "", false
 }
 
+// refuseKind notes a scalar of another type.
+func (d *decoder) refuseKind(n ast.Node, f *form, path string) {
+	at, is := d.places[path], kindOf(n)
+	if _, json := scalarOf(n); json != "" {
+		is = at.quoted()
+	}
+	hint := ""
+	if f.json == "string" && at.written != "" {
+		hint = ": put it into quotes"
+	}
+	d.refuse(at.line, path, "is %s, and must be %s%s%s", is, f.name, hint, at.example)
+}
+
 // refuseValue notes what is wrong with a value, and prints it if it may.
 func (d *decoder) refuseValue(path string, problem error) {
 	at, message := d.places[path], problem.Error()
-	if at.hidden || d.source.reveals(message) {
-		shown := ""
-		if at.hidden {
-			shown = fmt.Sprintf("%q ", at.shown())
-		}
-		d.refuse(at.line, path, "%sis not valid here%s", shown, example(at.example))
-		return
-	}
-	if at.written != "" && !strings.Contains(message, `"`+strings.Trim(fmt.Sprintf("%q", at.written), `"`)) {
-		message = fmt.Sprintf("%q %s", shorten(at.written), message)
+	switch {
+	case at.hidden:
+		message = at.quoted() + " is not valid here"
+	case d.source.reveals(message):
+		message = "is not valid here"
+	case at.written != "" && at.shown() != at.written:
+		message = at.quoted() + " is not valid here: " + strings.ReplaceAll(message, at.written, at.shown())
+	case at.written != "" && !strings.Contains(message, strings.Trim(at.quoted(), `"`)):
+		message = at.quoted() + " " + message
 	}
 	if !strings.Contains(message, "(example") {
-		message += example(at.example)
+		message += at.example
 	}
 	d.refuse(at.line, path, "%s", message)
 }
 
-func example(text string) string {
-	if text == "" {
+// hint is the example as a fault ends with it.
+func (f field) hint() string {
+	switch {
+	case f.example == "":
 		return ""
+	case f.shape.form != nil && f.shape.form.json != "string":
+		return fmt.Sprintf(" (example: %s)", f.example)
 	}
-	return fmt.Sprintf(" (example: %q)", text)
+	return fmt.Sprintf(" (example: %q)", f.example)
 }
 
-func join(path, key string) string {
-	if path == "" {
-		return key
+// path is that of a key.
+func (s *shape) path(parent, key string) string {
+	switch {
+	case s.keyed:
+		return fmt.Sprintf("%s[%s]", parent, shorten(key))
+	case parent == "":
+		return shorten(key)
 	}
-	return path + "." + key
+	return parent + "." + shorten(key)
 }

@@ -2,8 +2,10 @@ package configs
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"strings"
 	"unicode/utf8"
@@ -17,19 +19,24 @@ import (
 
 const (
 	maxFile  = 1 << 20
-	maxDepth = 32 // the parser recurses
+	maxDepth = 32
+	maxWidth = 2000
 )
 
 // readLimited reads a regular file of at most so many bytes.
 func readLimited(path string, most int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() { // to open a pipe could wait for ever
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a file", path)
-	}
 	content, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err == nil && int64(len(content)) > most {
 		err = fmt.Errorf("%s is larger than %d KiB", path, most>>10)
@@ -91,35 +98,57 @@ var unsupported = map[token.Type]string{
 
 // plain notes what is not supported, before the parser sees it.
 func (d *decoder) plain(tokens token.Tokens) bool {
-	ok, depth, line, dashes := true, 0, 0, 0
+	ok, size := true, extent{wide: map[int]int{}}
 	for _, t := range tokens {
-		if t.Position.Line != line {
-			line, dashes = t.Position.Line, 0
-		}
-		switch t.Type {
-		case token.MappingStartType, token.SequenceStartType:
-			depth++
-		case token.MappingEndType, token.SequenceEndType:
-			depth--
-		case token.SequenceEntryType:
-			dashes++
-		}
-		if depth > maxDepth || dashes > maxDepth {
-			d.refuse(line, "", "is nested too deeply")
+		if problem := size.add(t); problem != "" {
+			d.refuse(t.Position.Line, "", "%s", problem)
 			return false
 		}
 		if problem, found := unsupported[t.Type]; found {
-			d.refuse(line, "", "%s", problem)
+			d.refuse(t.Position.Line, "", "%s", problem)
 			ok = false
 		}
 	}
 	return ok
 }
 
+// extent watches how deep and how wide a document becomes: the parser recurses
+// for both, and its time for a mapping grows with the square of the keys.
+type extent struct {
+	depth  int // of brackets
+	line   int
+	dashes int         // on this line
+	wide   map[int]int // lines that begin at a column, since one began further left
+}
+
+func (e *extent) add(t *token.Token) (problem string) {
+	if t.Position.Line != e.line && t.Type != token.CommentType && e.depth == 0 {
+		e.line, e.dashes = t.Position.Line, 0
+		maps.DeleteFunc(e.wide, func(column, _ int) bool { return column > t.Position.Column })
+		if t.Type != token.SequenceEntryType {
+			e.wide[t.Position.Column]++
+		}
+	}
+	switch t.Type {
+	case token.MappingStartType, token.SequenceStartType:
+		e.depth++
+	case token.MappingEndType, token.SequenceEndType:
+		e.depth--
+	case token.SequenceEntryType:
+		e.dashes++
+	}
+	switch {
+	case e.depth > maxDepth || e.dashes > maxDepth:
+		return "is nested too deeply"
+	case e.wide[t.Position.Column] > maxWidth:
+		return fmt.Sprintf("is more than key %d of one mapping", maxWidth)
+	}
+	return ""
+}
+
 func (d *decoder) refuseSyntax(err error) {
-	var line int
-	message := err.Error()
-	if e, ok := err.(yaml.Error); ok {
+	line, message := 0, "cannot be read"
+	if e, ok := errors.AsType[yaml.Error](err); ok { // its Error would print the file
 		message = e.GetMessage()
 		if t := e.GetToken(); t != nil {
 			line = t.Position.Line

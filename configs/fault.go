@@ -59,14 +59,13 @@ func (d *decoder) faults() error {
 	return &Faults{List: d.found}
 }
 
-// refuse notes a fault. There is one for a path: what follows from it is not
-// worth saying.
+// refuse notes a fault.
 func (d *decoder) refuse(line int, path, format string, args ...any) {
 	d.found = append(d.found, Fault{d.file, line, path, fmt.Sprintf(format, args...)})
 }
 
 // refused reports whether a path, what it lies in, or what lies in it has a
-// fault already.
+// fault already, from which others may follow.
 func (d *decoder) refused(path string) bool {
 	return slices.ContainsFunc(d.found, func(f Fault) bool {
 		return f.Path != "" && (f.Path == path || under(f.Path, path) || under(path, f.Path))

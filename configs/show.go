@@ -1,9 +1,9 @@
 package configs
 
 import (
+	"cmp"
 	"fmt"
 	"io"
-	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -36,7 +36,7 @@ func (c *Config) tree(s *shape, v reflect.Value, path string) any {
 	}
 	var out yaml.MapSlice
 	for _, f := range s.fields {
-		value := c.tree(f.shape, v.FieldByIndex(f.index), join(path, f.name))
+		value := c.tree(f.shape, v.FieldByIndex(f.index), s.path(path, f.name))
 		if value != nil && (f.def != "" || !v.FieldByIndex(f.index).IsZero()) {
 			out = append(out, yaml.MapItem{Key: f.name, Value: value})
 		}
@@ -49,15 +49,10 @@ func (c *Config) tree(s *shape, v reflect.Value, path string) any {
 
 func (c *Config) table(s *shape, v reflect.Value, path string) any {
 	var out yaml.MapSlice
-	byKey := v.MapKeys()
-	keys := map[string]reflect.Value{}
-	for _, k := range byKey {
-		keys[k.String()] = k
+	for key, value := range v.Seq2() {
+		out = append(out, yaml.MapItem{Key: key.String(), Value: c.tree(s.elem, value, s.path(path, key.String()))})
 	}
-	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		value := c.tree(s.elem, v.MapIndex(keys[key]), fmt.Sprintf("%s[%s]", path, key))
-		out = append(out, yaml.MapItem{Key: key, Value: value})
-	}
+	slices.SortFunc(out, func(a, b yaml.MapItem) int { return cmp.Compare(a.Key.(string), b.Key.(string)) })
 	if out == nil {
 		return nil
 	}
