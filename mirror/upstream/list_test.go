@@ -92,7 +92,7 @@ func TestNamesThatCannotBeAreLoggedOnce(t *testing.T) {
 func TestAHundredThousandTagsOnOnePageAreRead(t *testing.T) {
 	tags := make([]string, 100_000)
 	for i := range tags {
-		tags[i] = fmt.Sprintf("%0128d", i)
+		tags[i] = fmt.Sprintf("%016d", i)
 	}
 	page, _ := json.Marshal(map[string]any{"tags": tags})
 	got, err := collect(serve(t, send(string(page))).Tags(t.Context(), "a"))
