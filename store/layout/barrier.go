@@ -69,7 +69,7 @@ func (b *barrier) fail(err error) {
 	}
 }
 
-func deviceOf(root *os.Root) (uint64, error) {
+func deviceOf(root folder) (uint64, error) {
 	d, err := root.Open(".")
 	if err != nil {
 		return 0, err

@@ -19,8 +19,8 @@ import (
 
 // Tree is a registry's folder. Its methods may be called from many goroutines.
 type Tree struct {
-	root    *os.Root // <root>
-	scratch *os.Root // <scratch>, on the same filesystem
+	root    folder   // <root>
+	scratch folder   // <scratch>, on the same filesystem
 	whole   *os.File // open from the start: syncfs tells an open file of every fault since then
 	options Options
 	barrier barrier
@@ -59,10 +59,10 @@ func Open(root, scratch string, o Options) (*Tree, error) {
 		}
 	}
 	var err error
-	if t.root, err = os.OpenRoot(root); err != nil {
+	if t.root, err = openFolder(root); err != nil {
 		return nil, err
 	}
-	if t.scratch, err = os.OpenRoot(scratch); err != nil {
+	if t.scratch, err = openFolder(scratch); err != nil {
 		return nil, errors.Join(err, t.root.Close())
 	}
 	if t.whole, err = t.root.Open("."); err != nil {

@@ -69,6 +69,12 @@ type bench struct {
 	rounds      int
 	lastro, dir string
 	missed      bool
+	made        int // folders; they stay until the end, because ext4 looks long at inodes just deleted
+}
+
+func (b *bench) fresh(kind string) string {
+	b.made++
+	return filepath.Join(b.dir, fmt.Sprintf("%s%d", kind, b.made))
 }
 
 func (b *bench) run(contents map[string]string) error {
@@ -143,22 +149,17 @@ func median(all []cost) cost {
 }
 
 func (b *bench) floor(url string) (cost, error) {
-	to := filepath.Join(b.dir, "floor")
-	defer os.RemoveAll(to)
 	self, err := os.Executable()
 	if err != nil {
 		return cost{}, err
 	}
-	return measure(exec.Command(self, "-floor", url, "-dir", to))
+	return measure(exec.Command(self, "-floor", url, "-dir", b.fresh("floor")))
 }
 
 func (b *bench) sync(url string) (cost, error) {
-	if err := os.RemoveAll(filepath.Join(b.dir, "data")); err != nil {
-		return cost{}, err
-	}
 	config := filepath.Join(b.dir, "lastro.yaml")
 	host := strings.TrimPrefix(url, "http://")
-	text := fmt.Sprintf("data: %s\nupstreams:\n  %q:\n    plain-http: true\nmirror:\n  - from: %s/app\n", filepath.Join(b.dir, "data"), host, host)
+	text := fmt.Sprintf("data: %s\nupstreams:\n  %q:\n    plain-http: true\nmirror:\n  - from: %s/app\n", b.fresh("data"), host, host)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return cost{}, err
 	}
