@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 )
@@ -82,5 +83,5 @@ func scalar(f *form, v reflect.Value) any {
 	if text == "" {
 		return nil
 	}
-	return text
+	return strings.ReplaceAll(text, "${", "$${")
 }

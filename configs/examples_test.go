@@ -1,0 +1,112 @@
+package configs
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+
+	"lastro/mirror"
+	"lastro/retention"
+)
+
+func TestExampleFilesLoad(t *testing.T) {
+	for _, name := range []string{"REGISTRY_PASSWORD", "PROXY_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY"} {
+		t.Setenv(name, "x")
+	}
+	files, err := filepath.Glob("*.yaml")
+	if err != nil || len(files) != 3 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, file := range files {
+		t.Run(file, func(t *testing.T) {
+			cfg, err := Load(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			parse := func(s string) (retention.Matcher, error) { return mirror.ParsePattern(s) }
+			for _, r := range cfg.Retention {
+				if _, err := r.Compile(parse); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+func TestTheMinimalFileIsTheOneThatIsOffered(t *testing.T) {
+	content, err := os.ReadFile("minimal.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	offered, example := mustLoad(t, minimal, nil), mustLoad(t, string(content), nil)
+	if !reflect.DeepEqual(offered.Mirror, example.Mirror) {
+		t.Errorf("%+v and %+v", offered.Mirror, example.Mirror)
+	}
+}
+
+func TestTheFullFileNamesEveryKey(t *testing.T) {
+	content, err := os.ReadFile("full.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := describe(reflect.TypeFor[Config](), "")
+	d := &decoder{file: "full.yaml", source: source{env: everything}, places: map[string]place{}}
+	d.decode(d.parse(content), root, reflect.New(root.typ).Elem(), "")
+	named := map[string]bool{}
+	for path := range d.places {
+		named[inBrackets.ReplaceAllString(path, "[]")] = true
+	}
+	for _, path := range paths(root, "") {
+		if !named[path] {
+			t.Errorf("full.yaml does not name %s", path)
+		}
+	}
+}
+
+// paths are all keys of a shape.
+func paths(s *shape, at string) []string {
+	var all []string
+	for _, f := range s.fields {
+		key := s.path(at, f.name)
+		all = append(append(all, key), paths(f.shape, key)...)
+	}
+	if s.elem != nil {
+		all = append(all, paths(s.elem, at+"[]")...)
+	}
+	return all
+}
+
+func FuzzLoad(f *testing.F) {
+	for _, file := range []string{"minimal.yaml", "airgap.yaml", "full.yaml", "testdata/faults.yaml"} {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(content)
+	}
+	for _, text := range []string{"", "{}", "{a, b}", ": x", "{{a: b}: c}", "- - -", "a: |\n x", "[]: x", "? x", "&a *a", "data: &x\n", "mirror: [,]", "null: x", "1: x", "--- a\n...\n---\n"} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if len(content) > 64<<10 {
+			t.Skip()
+		}
+		cfg, err := load("lastro.yaml", content, everything)
+		if err != nil {
+			if err.Error() == "" {
+				t.Error("an error without a word")
+			}
+			return
+		}
+		text := shown(t, cfg)
+		if _, err := load("lastro.yaml", []byte(text), everything); err != nil {
+			t.Errorf("what show prints does not load: %v\n%s", err, text)
+		}
+		cfg.Mirror = append(cfg.Mirror, Mirror{})
+		for _, m := range cfg.Mirror {
+			m.Every.Next(time.Time{})
+		}
+	})
+}

@@ -1,0 +1,116 @@
+package configs
+
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+func TestShowFillsInDefaultsAndMasks(t *testing.T) {
+	cfg := mustLoad(t, `
+upstreams:
+  registry.example.com:
+    endpoint: https://${env:HOST}
+    credentials: {username: ci, password: hunter2}
+  quay.io: {credentials: none}
+mirror:
+  - from: ${env:HOST}/app
+    tags: {include: ["12"]}
+backup:
+  - name: main
+    to: s3://bucket
+    s3: {credentials: {access-key: AKIA, secret-key: "${env:KEY}"}}
+`, variables{"HOST": "registry.example.com", "KEY": "opensesame"})
+	golden(t, "show.golden", shown(t, cfg))
+}
+
+func TestWhatShowPrintsLoadsAsTheSame(t *testing.T) {
+	root := describe(reflect.TypeFor[Config](), "")
+	rapid.Check(t, func(t *rapid.T) {
+		text, err := json.Marshal(sample(t, root, ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, err := load("lastro.yaml", text, everything)
+		if err != nil {
+			t.Skip(err)
+		}
+		var b bytes.Buffer
+		if err := before.Show(&b); err != nil {
+			t.Fatal(err)
+		}
+		after, err := load("lastro.yaml", b.Bytes(), everything)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, b.String())
+		}
+		withoutSource(before)
+		withoutSource(after)
+		if !reflect.DeepEqual(before, after) {
+			t.Fatalf("%s\n%s", b.String(), cmp.Diff(before.Mirror, after.Mirror, cmp.AllowUnexported(Schedule{})))
+		}
+	})
+}
+
+// withoutSource forgets what depends on how the file is written.
+func withoutSource(c *Config) {
+	c.Digest, c.masks = "", nil
+	for i := range c.Retention {
+		c.Retention[i].Line = ""
+	}
+	if len(c.Upstreams) == 0 {
+		c.Upstreams = nil
+	}
+	for host, settings := range c.Upstreams {
+		if strings.HasPrefix(settings.Credentials.Password, "x") {
+			settings.Credentials.Password = "***"
+		}
+		c.Upstreams[host] = settings
+	}
+	for i := range c.Backup {
+		if strings.HasPrefix(c.Backup[i].S3.Credentials.SecretKey, "x") {
+			c.Backup[i].S3.Credentials.SecretKey = "***"
+		}
+	}
+}
+
+func TestSecretsAreNeverPrinted(t *testing.T) {
+	const secret = "opensesame"
+	tests := []struct{ name, text string }{
+		{"a literal secret beside a fault", "upstreams: {docker.io: {credentials: {password: opensesame}}}"},
+		{"a secret of another type", "upstreams: {docker.io: {credentials: {username: a, password: [opensesame]}}}"},
+		{"a secret in place of credentials", "upstreams: {docker.io: {credentials: opensesame}}"},
+		{"a secret in place of a key pair", "backup: [{name: a, to: 's3://b', s3: {credentials: opensesame}}]"},
+		{"a secret from elsewhere in an address that is none", `backup: [{name: a, to: "${env:SECRET}"}]`},
+		{"a secret from elsewhere that a settings type repeats", `mirror: [{from: "docker.io/${env:SECRET}:tag"}]`},
+		{"a secret from elsewhere in a pattern", `retention: [{match: "{${env:SECRET}"}]`},
+		{"a secret from elsewhere in a schedule", `mirror: [{from: a, every: "${env:SECRET}"}]`},
+		{"a secret from elsewhere in a name that is there twice", `mirror: [{from: a, name: "${env:SECRET}"}, {from: b, name: "${env:SECRET}"}]`},
+		{"a secret in the user of an address", `upstreams: {docker.io: {endpoint: "https://user:opensesame@x.example"}}`},
+		{"a secret in the user of the address of a vault", `backup: [{name: a, to: "s3://key:opensesame@b"}]`},
+		{"a secret in the query of an address", `backup: [{name: a, to: "s3://b?key=opensesame"}]`},
+		{"a secret in text that is no YAML", "upstreams:\n  docker.io:\n    credentials: {password: opensesame\n"},
+		{"a secret between unknown references", `upstreams: {docker.io: {credentials: {username: a, password: "opensesame${x}"}}}`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := loadText(test.text, variables{"SECRET": secret})
+			if err == nil {
+				t.Fatal("no fault")
+			}
+			if strings.Contains(err.Error(), secret) {
+				t.Error(err)
+			}
+		})
+	}
+	t.Run("a number", func(t *testing.T) {
+		_, err := loadText("upstreams: {docker.io: {credentials: {username: a, password: 314159}}}", nil)
+		if err == nil || strings.Contains(err.Error(), "314159") {
+			t.Error(err)
+		}
+	})
+}
