@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"lastro/store/layout"
 	"lastro/store/ledger"
 )
 
@@ -196,10 +197,10 @@ func publishAndCut(t *testing.T, d *disk) (cuts []cutImage) {
 		}
 		cut(fmt.Sprintf("after image %d and a commit of the journal", i))
 	}
+	delete(acked, "a/b1:v1") // on its way out
 	if err := s.Untag(t.Context(), "a/b1", "v1", ledger.Event{By: "test"}); err != nil {
 		t.Fatal(err)
 	}
-	delete(acked, "a/b1:v1")
 	acked["a/b1:v1"] = ""
 	cut("after the removal of a tag")
 	return cuts
@@ -214,6 +215,9 @@ func look(t *testing.T, dir string, c cutImage) {
 		return
 	}
 	defer s.Close()
+	if err := trustedContent(filepath.Join(dir, "registry", layout.Blobs)); err != nil {
+		t.Errorf("%s: %v", c.step, err)
+	}
 	tags, err := wholeTags(t.Context(), s)
 	if err != nil {
 		t.Errorf("%s: %v", c.step, err)
@@ -226,4 +230,17 @@ func look(t *testing.T, dir string, c cutImage) {
 	if _, err := newImage("next", false).put(t.Context(), s, "a/b0", "v1"); err != nil {
 		t.Errorf("%s: the next publication: %v", c.step, err)
 	}
+}
+
+// trustedContent fails unless all content hashes to its name: it is renamed to
+// that only when it is durable, and not hashed again afterwards.
+func trustedContent(blobs string) error {
+	names, err := filepath.Glob(filepath.Join(blobs, "*", "*", "*", "data"))
+	for _, name := range names {
+		content, rerr := os.ReadFile(name)
+		if got := digest.FromBytes(content).Encoded(); rerr != nil || got != filepath.Base(filepath.Dir(name)) {
+			err = errors.Join(err, fmt.Errorf("%s hashes to %s (%v)", name, got, rerr))
+		}
+	}
+	return err
 }

@@ -125,8 +125,8 @@ func mustPut(t testing.TB, s *Store, m *image, repo, tag string) {
 }
 
 // checkWhole fails unless every visible tag's closure is here and verified, and
-// the ledger knows the edges of every manifest that is served. It returns the
-// tags.
+// of every manifest that is served the ledger knows the edges and the blobs are
+// served. It returns the tags.
 func checkWhole(t testing.TB, s *Store) map[string]digest.Digest {
 	t.Helper()
 	tags, err := wholeTags(t.Context(), s)
@@ -146,7 +146,7 @@ func wholeTags(ctx context.Context, s *Store) (map[string]digest.Digest, error) 
 			if err != nil {
 				return nil, err
 			}
-			if err := knowsEdges(ctx, s, repo, d); err != nil {
+			if err := isKnownAndWhole(ctx, s, repo, d); err != nil {
 				return nil, err
 			}
 		}
@@ -186,7 +186,7 @@ func verifyClosure(ctx context.Context, s *Store, repo string, root digest.Diges
 	return nil
 }
 
-func knowsEdges(ctx context.Context, s *Store, repo string, d digest.Digest) error {
+func isKnownAndWhole(ctx context.Context, s *Store, repo string, d digest.Digest) error {
 	desc, raw, err := s.Manifest(ctx, repo, d)
 	if err != nil {
 		return err
@@ -202,6 +202,12 @@ func knowsEdges(ctx context.Context, s *Store, repo string, d digest.Digest) err
 	known, err := s.Ledger().Children(ctx, d)
 	if err != nil || len(known) != len(m.Refs) {
 		return fmt.Errorf("%s@%s has %d references and the ledger knows %d (%v)", repo, d, len(m.Refs), len(known), err)
+	}
+	for blob := range m.Blobs() {
+		served, err := s.Linked(ctx, repo, blob.Descriptor, false)
+		if err != nil || !served {
+			return fmt.Errorf("%s@%s is served without its %s %s (%v)", repo, d, blob.Role, blob.Digest, err)
+		}
 	}
 	return nil
 }

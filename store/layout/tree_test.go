@@ -45,6 +45,22 @@ func TestATagIsShownAfterTheBarrierAndItsFoldersAreSynced(t *testing.T) {
 	}
 }
 
+func TestContentIsWrittenOnceAndSyncedBeforeItHasItsName(t *testing.T) {
+	r := &recorder{}
+	tree := open(t, t.TempDir(), Options{Step: r.step})
+	data := random(1<<20 + 1)
+	d := digest.FromBytes(data)
+	for range 2 {
+		if err := tree.Ingest(t.Context(), describe(data), (&server{data: data}).fetch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"open partial/" + partial(d), "write " + d.String(), "write " + d.String(), "fdatasync " + d.String(), "rename " + Data(d)}
+	if !slices.Equal(r.steps, want) {
+		t.Errorf("got  %q\nwant %q", r.steps, want)
+	}
+}
+
 func TestAnUploadIsSyncedBeforeItIsMoved(t *testing.T) {
 	r := &recorder{}
 	d := open(t, t.TempDir(), Options{Step: r.step}).Driver()
