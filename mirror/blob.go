@@ -23,27 +23,20 @@ const (
 // blob stores one blob, unless it is there. Who finds another at work on it
 // waits without taking the place of a download.
 func (g *graph) blob(ctx context.Context, desc ocispec.Descriptor) error {
-	if has, err := g.has(ctx, desc); err != nil || has {
-		return err
+	has, err := g.Dest.Has(ctx, desc)
+	if err != nil {
+		return fmt.Errorf("local blob %s: %w", desc.Digest, err)
+	}
+	if has {
+		return nil
 	}
 	return g.flights.do(ctx, desc.Digest, func() error {
-		if has, err := g.has(ctx, desc); err != nil || has {
-			return err
-		}
 		if err := g.downloads.Acquire(ctx, 1); err != nil {
 			return err
 		}
 		defer g.downloads.Release(1)
 		return g.download(ctx, desc)
 	})
-}
-
-func (g *graph) has(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
-	has, err := g.Dest.Has(ctx, desc)
-	if err != nil {
-		return false, fmt.Errorf("local blob %s: %w", desc.Digest, err)
-	}
-	return has, nil
 }
 
 // download fetches one blob. A body that breaks off is continued where it did, for

@@ -310,7 +310,7 @@ func asJSON(v any) string {
 var long = flag.Bool("long", false, "run the long variants")
 
 func TestAnIndexOfManyIsCopied(t *testing.T) {
-	many := 1_000
+	many := 200
 	if *long {
 		many = 10_000
 	}

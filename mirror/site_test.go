@@ -42,12 +42,12 @@ func (c *clock) pass(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-func newSite(t *testing.T, up mirror.Source) *site {
+func newSite(t testing.TB, up mirror.Source) *site {
 	t.Helper()
 	return openSite(t, t.TempDir(), up, store.Options{})
 }
 
-func openSite(t *testing.T, dir string, up mirror.Source, o store.Options) *site {
+func openSite(t testing.TB, dir string, up mirror.Source, o store.Options) *site {
 	t.Helper()
 	c := &clock{now: time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)}
 	o.Now = c.Now
