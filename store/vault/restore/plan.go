@@ -74,6 +74,15 @@ type unit struct {
 	blobs     []digest.Digest
 }
 
+// attached says that the unit is only part of another image: a referrer, or what
+// a tag attaches.
+func (u unit) attached() bool {
+	_, byTag := mirror.AttachedTag(layout.TagOf(u.desc))
+	return byTag || slices.ContainsFunc(u.manifests, func(m mirror.Manifest) bool {
+		return m.Descriptor.Digest == u.desc.Digest && m.Subject != nil
+	})
+}
+
 // Prepare tells what Run would do. It reads the manifests that the store does not
 // have, and changes nothing.
 func Prepare(ctx context.Context, c *catalog.Catalog, st Store, o Options) (Plan, error) {

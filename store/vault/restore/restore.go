@@ -22,7 +22,7 @@ import (
 // Report is what a restore did.
 type Report struct {
 	Snapshot    string            `json:"snapshot"`
-	Images      int               `json:"images"` // that are now as in the snapshot
+	Images      int               `json:"images"` // that are now as in the snapshot; what is attached to others is not counted
 	Blobs       int               `json:"blobs"`  // fetched from the vault
 	Bytes       int64             `json:"bytes"`
 	TookSeconds float64           `json:"took_seconds"`
@@ -220,7 +220,9 @@ func (r *restore) publish(ctx context.Context, p repositoryPlan, u unit) error {
 		r.report.Failed = append(r.report.Failed, f)
 		return nil
 	}
-	r.report.Images++
+	if !u.attached() {
+		r.report.Images++
+	}
 	r.Log.Info("image restored", "repo", p.name, "tag", f.Tag, "digest", f.Digest)
 	return nil
 }
