@@ -10,13 +10,13 @@
 //     run, however many they are: at once after a start or a sleep, and not at
 //     all after a run that took longer than its own interval: then the next
 //     time is the next one on its grid.
-//   - A job that never ran is due at once.
+//   - A job that never ran is due at once, unless its next time is never.
 //   - A job that fails, or panics, is tried again at its next time and not
 //     before. Retrying within a run is the work's own business.
 //   - What follows from a run (retention after a sync) is the caller's
 //     business, through [Scheduler.RunNow].
-//   - The start of a run is recorded before its work begins. A run that died
-//     with the daemon is not repeated before its next time.
+//   - The start of a run is recorded before its work begins. Whether a run
+//     that died with the daemon counts is for [Records] to say.
 //
 // What a time is on the days when summer time begins and ends is for a job's
 // own Next to say. Times are those of the wall clock, looked at once a minute. When it is set

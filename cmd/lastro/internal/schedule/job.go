@@ -72,6 +72,9 @@ func (e *entry) ready(now time.Time) bool {
 func (e *entry) plan(now time.Time) {
 	if e.started.IsZero() {
 		e.due = now
+		if e.job.Next(now).IsZero() {
+			e.due = time.Time{}
+		}
 		return
 	}
 	e.due = after(e.job.Next, e.started, e.ended)
