@@ -52,7 +52,7 @@ type applying struct {
 	meter       *meter
 	downloads   *semaphore.Weighted // over all images
 	transferred atomic.Int64
-	noReferrers sync.Map // hosts without the referrers API
+	noReferrers sync.Map // upstream repositories without the referrers API
 }
 
 // image copies one tag's image: its content, what is attached to it, and the

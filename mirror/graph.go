@@ -193,7 +193,7 @@ func (g *graph) parse(desc ocispec.Descriptor, raw []byte) (Manifest, error) {
 // referrers adds what the upstream's referrers API says of every manifest,
 // referrers of referrers included: manifests grows meanwhile.
 func (g *graph) referrers(ctx context.Context) error {
-	if _, known := g.noReferrers.Load(g.rule.host); known {
+	if _, known := g.noReferrers.Load(g.rule.host + "/" + g.change.repository); known {
 		g.checked = true
 		return nil
 	}
@@ -201,7 +201,7 @@ func (g *graph) referrers(ctx context.Context) error {
 		subject := g.manifests[i].Descriptor.Digest
 		found, err := g.src.Referrers(ctx, g.change.repository, subject)
 		if errors.Is(err, errors.ErrUnsupported) {
-			g.noReferrers.Store(g.rule.host, true)
+			g.noReferrers.Store(g.rule.host+"/"+g.change.repository, true)
 			break
 		}
 		if err != nil {
