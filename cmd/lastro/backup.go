@@ -105,13 +105,13 @@ func (c *cli) backupVerifyCommand() *cobra.Command {
 	var snapshot string
 	cmd := &cobra.Command{
 		Use:   "verify [NAME]",
-		Short: "read and hash everything that a vault's snapshots need",
-		Long: `Verify reads every object that the snapshots of a vault need, hashes it, and
-lists what is missing or wrong with the images that it hurts. The exit code is
-4 when a problem was found.`,
+		Short: "read and hash everything that a snapshot needs",
+		Long: `Verify reads every object that a snapshot (default: the newest) needs, hashes
+it, and lists what is missing or wrong with the images that it hurts. The exit
+code is 4 when a problem was found; the next backup repairs what it can.`,
 		Args: takes(cobra.MaximumNArgs(1)),
 	}
-	cmd.Flags().StringVar(&snapshot, "snapshot", "", "only this snapshot: an `id`, or latest")
+	cmd.Flags().StringVar(&snapshot, "snapshot", "", "the snapshot's `id` (default: the newest)")
 	cmd.RunE = c.verb(func(ctx context.Context, s *site, args []string) error {
 		v, err := s.oneVault(ctx, args)
 		if err != nil {

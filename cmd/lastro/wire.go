@@ -124,6 +124,9 @@ func (s *site) reload(cfg *configs.Config) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.config.Store(cfg)
+	for _, r := range s.upstreams {
+		r.Close() // of connections that nobody uses; requests that run go on
+	}
 	clear(s.upstreams)
 	return nil
 }
