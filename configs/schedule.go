@@ -56,7 +56,7 @@ func (s Schedule) named(name string) Schedule {
 
 var (
 	scheduleText = regexp.MustCompile(`^(?:` + durationPattern + `|@(?:hourly|daily|midnight|weekly|monthly|yearly|annually)|(?:CRON_TZ=\S+ +)?[^\s=@]+(?: +[^\s=@]+){4})$`)
-	lines        = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor | cron.DowOrDom).WithMaxSearchYears(10)
+	lines        = cron.MustNewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor | cron.DowOrDom).WithMaxSearchYears(10)
 )
 
 // parseSchedule reads a duration or a cron line.
