@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -164,9 +165,7 @@ func publishAndCut(t *testing.T, d *disk) (cuts []cutImage) {
 	acked := map[string]digest.Digest{}
 	cut := func(step string) {
 		c := cutImage{fmt.Sprintf("%s-%d", d.file, len(cuts)), map[string]digest.Digest{}, step}
-		for at, digest := range acked {
-			c.acked[at] = digest
-		}
+		maps.Copy(c.acked, acked)
 		if err := d.cut(t, c.file); err != nil {
 			t.Fatal(err)
 		}

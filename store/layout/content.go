@@ -28,7 +28,9 @@ var (
 )
 
 const (
-	bufferSize = 1 << 20
+	// bufferSize is small enough to be hashed while it is still in the
+	// processor's cache: with four times as much, a fifth more time goes.
+	bufferSize = 256 << 10
 	// writeOut is how much is written before the kernel is asked to begin
 	// writing it to disk, so that the final sync has little left to do.
 	writeOut = 8 << 20

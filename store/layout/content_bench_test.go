@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -27,9 +26,10 @@ func BenchmarkIngest(b *testing.B) {
 		count int
 	}{{"128 MiB", 128 << 20, 1}, {"12 KiB", 12 << 10, 200}} {
 		b.Run(c.name, func(b *testing.B) {
-			data := make([][]byte, c.count)
+			data, descs := make([][]byte, c.count), make([]ocispec.Descriptor, c.count)
 			for i := range data {
 				data[i] = random(c.size + i)
+				descs[i] = describe(data[i])
 			}
 			web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				var i int
@@ -41,7 +41,7 @@ func BenchmarkIngest(b *testing.B) {
 			var ours, floor time.Duration
 			for b.Loop() {
 				floor += spent(b, func() error { return writeFloor(web.URL, b.TempDir(), c.count) })
-				ours += spent(b, func() error { return ingestAll(b, web.URL, data) })
+				ours += spent(b, func() error { return ingestAll(b, web.URL, descs) })
 			}
 			b.SetBytes(int64(c.size * c.count))
 			b.ReportMetric(float64(ours)/float64(floor), "x-floor")
@@ -89,9 +89,9 @@ func writeFloor(url, dir string, count int) error {
 	return nil
 }
 
-func ingestAll(b *testing.B, url string, data [][]byte) error {
+func ingestAll(b *testing.B, url string, descs []ocispec.Descriptor) error {
 	tree := open(b, b.TempDir(), Options{})
-	for i, content := range data {
+	for i, desc := range descs {
 		fetch := func(context.Context, int64) (io.ReadCloser, int64, error) {
 			resp, err := http.Get(fmt.Sprintf("%s/%d", url, i))
 			if err != nil {
@@ -99,7 +99,7 @@ func ingestAll(b *testing.B, url string, data [][]byte) error {
 			}
 			return resp.Body, 0, nil
 		}
-		if err := tree.Ingest(context.Background(), ocispec.Descriptor{Digest: digest.FromBytes(content), Size: int64(len(content))}, fetch); err != nil {
+		if err := tree.Ingest(b.Context(), desc, fetch); err != nil {
 			return err
 		}
 	}

@@ -48,7 +48,7 @@ func TestATagIsShownAfterTheBarrierAndItsFoldersAreSynced(t *testing.T) {
 func TestContentIsWrittenOnceAndSyncedBeforeItHasItsName(t *testing.T) {
 	r := &recorder{}
 	tree := open(t, t.TempDir(), Options{Step: r.step})
-	data := random(1<<20 + 1)
+	data := random(bufferSize + 1)
 	d := digest.FromBytes(data)
 	for range 2 {
 		if err := tree.Ingest(t.Context(), describe(data), (&server{data: data}).fetch); err != nil {
