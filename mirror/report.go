@@ -44,6 +44,13 @@ type Failed struct {
 	Error string `json:"error"`
 }
 
+func (f Failed) name() string {
+	if f.Tag == "" {
+		return f.Repo
+	}
+	return f.Repo + ":" + f.Tag
+}
+
 func newReport(p Plan) Report {
 	report := Report{Rules: []RuleReport{}}
 	for _, rp := range p.rules {
@@ -97,7 +104,7 @@ func (r Report) print(w io.Writer, did string) error {
 			fmt.Fprintf(w, "%s  %s:%s  %s  (%s)\n", did, c.Repo, c.Tag, c.Digest, c.Reason)
 		}
 		for _, f := range rule.Failed {
-			fmt.Fprintf(w, "failed  %s:%s  %s\n", f.Repo, f.Tag, f.Error)
+			fmt.Fprintf(w, "failed  %s  %s\n", f.name(), f.Error)
 		}
 		retired := ""
 		if rule.Retired > 0 {
