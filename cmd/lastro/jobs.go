@@ -84,8 +84,10 @@ func (s *site) end(ctx context.Context, job ledger.Job, result runResult, failur
 		Failed: result.failed, Bytes: result.bytes, Requests: result.requests})
 	job.Err = ""
 	switch {
-	case failure == nil:
+	case failure == nil && result.failed == 0:
 		job.Ended, job.LastOK = ended, ended
+	case failure == nil:
+		job.Ended = ended
 	case ctx.Err() != nil:
 		job.Err = "it was cut short: " + failure.Error()
 	default:

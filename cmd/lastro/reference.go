@@ -99,14 +99,14 @@ func (s *site) explainMissing(ctx context.Context, ref localRef, at time.Time, e
 	events, _ := s.ledger().History(ctx, ref.repo, ref.tag)
 	switch {
 	case len(events) > 0 && !at.IsZero() && at.Before(events[0].Time):
-		return fmt.Errorf("%s was not known here at %s: the ledger begins with %s: %w", ref, stamp(at), stamp(events[0].Time), err)
+		return fmt.Errorf("%s was not known here at %s: the ledger begins with %s", ref, stamp(at), stamp(events[0].Time))
 	case len(events) > 0:
 		last := events[len(events)-1]
-		return fmt.Errorf("%s does not exist: it was %s at %s by %s (%s): %w", ref, last.Event, stamp(last.Time), last.By, last.Reason, err)
+		return fmt.Errorf("%s does not exist: it was %s at %s by %s (%s)", ref, last.Event, stamp(last.Time), last.By, last.Reason)
 	case s.holdsRepository(ctx, ref.repo):
-		return fmt.Errorf("%s: the local registry has the repository but not the tag (see: lastro list %s): %w", ref, ref.repo, err)
+		return fmt.Errorf("%s: the local registry has the repository but not the tag (see: lastro list %s)", ref, ref.repo)
 	}
-	return fmt.Errorf("%s: the local registry has no such repository (see: lastro list): %w", ref, err)
+	return fmt.Errorf("%s: the local registry has no such repository (see: lastro list)", ref)
 }
 
 // ledger is the site's record of what happened.

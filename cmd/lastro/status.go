@@ -48,7 +48,7 @@ type ruleStatus struct {
 	Name     string     `json:"name"`
 	Images   int        `json:"images"`
 	Complete bool       `json:"complete"` // the last sync of the rule left nothing behind
-	Checked  *time.Time `json:"checked"`  // when the upstream was last asked
+	Checked  *time.Time `json:"checked"`  // when the rule was last complete by what the upstream said; null: never
 	Behind   int        `json:"behind"`   // images that the last sync could not copy
 }
 
@@ -92,10 +92,10 @@ func (s *site) ruleStatus(ctx context.Context, rule mirror.Rule, st *status) (ru
 	switch {
 	case job.Err != "":
 		st.Problems = append(st.Problems, fmt.Sprintf("rule %s: the last sync ended with: %s", rule.Name, job.Err))
+	case r.Behind > 0:
+		st.Problems = append(st.Problems, fmt.Sprintf("rule %s: %d images or repositories are behind (lastro sync %s)", rule.Name, r.Behind, rule.Name))
 	case r.Checked == nil:
 		st.Problems = append(st.Problems, fmt.Sprintf("rule %s: was never synced (lastro sync %s)", rule.Name, rule.Name))
-	case r.Behind > 0:
-		st.Problems = append(st.Problems, fmt.Sprintf("rule %s: %d images are behind (lastro sync %s)", rule.Name, r.Behind, rule.Name))
 	}
 	return r, nil
 }
@@ -109,7 +109,13 @@ func (s *site) vaultStatus(ctx context.Context, name string, st *status) error {
 	if err != nil {
 		return err
 	}
-	st.LastBackup = latest(st.LastBackup, backup.LastOK)
+	var saved savedSnapshot
+	if len(backup.Result) > 0 {
+		if err := json.Unmarshal(backup.Result, &saved); err != nil {
+			return fmt.Errorf("status: the record of backup %s: %w", name, err)
+		}
+	}
+	st.LastBackup = latest(st.LastBackup, saved.Newest)
 	st.LastVerify = latest(st.LastVerify, verify.LastOK)
 	if st.LastBackup != nil {
 		st.RPOSeconds = new(int64(st.now.Sub(*st.LastBackup) / time.Second))
@@ -117,7 +123,9 @@ func (s *site) vaultStatus(ctx context.Context, name string, st *status) error {
 	switch {
 	case backup.Err != "":
 		st.Problems = append(st.Problems, fmt.Sprintf("vault %s: the last backup ended with: %s", name, backup.Err))
-	case backup.LastOK.IsZero():
+	case len(saved.Failed) > 0:
+		st.Problems = append(st.Problems, fmt.Sprintf("vault %s: %d images are not in the newest snapshot as they are here (lastro backup %s)", name, len(saved.Failed), name))
+	case saved.Newest.IsZero():
 		st.Problems = append(st.Problems, fmt.Sprintf("vault %s: there was no backup yet (lastro backup %s)", name, name))
 	}
 	if verify.Err != "" {
