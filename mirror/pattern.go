@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/bmatcuk/doublestar/v4"
 )
@@ -25,7 +26,7 @@ func ParsePattern(text string) (Pattern, error) {
 		}
 		return Pattern{text, re}, nil
 	}
-	if text == "" || !doublestar.ValidatePattern(text) {
+	if text == "" || !utf8.ValidString(text) || !doublestar.ValidatePattern(text) {
 		return Pattern{}, fmt.Errorf("%q is not a pattern (examples: 12*, {alpine,debian}, /^1[23]-slim$/)", text)
 	}
 	return Pattern{text: text}, nil
