@@ -93,6 +93,8 @@ func FuzzLoad(f *testing.F) {
 		if len(content) > 64<<10 {
 			t.Skip()
 		}
+		watchdog := time.AfterFunc(20*time.Second, func() { panic("it does not end") })
+		defer watchdog.Stop()
 		cfg, err := load("lastro.yaml", content, everything)
 		if err != nil {
 			if err.Error() == "" {

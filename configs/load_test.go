@@ -120,6 +120,7 @@ func TestLoadTakes(t *testing.T) {
 		{"lines of Windows", "data: /a\r\nregistry:\r\n  listen: 127.0.0.1:1\r\n", "/a"},
 		{"one document after its marker", "---\ndata: /a\n", "/a"},
 		{"quotes of both kinds", `{"data": '/a'}`, "/a"},
+		{"two servers on ports of the system's choice", "data: /a\nregistry: {listen: ':0'}\nadmin: {listen: ':0'}", "/a"},
 		{"a dollar sign", "data: /a$b{c}", "/a$b{c}"},
 		{"an escaped reference", "data: /$${env:X}", "/${env:X}"},
 		{"text that begins on the next line", "data: >-\n  /a\n", "/a"},

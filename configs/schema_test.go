@@ -3,11 +3,13 @@ package configs
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/goccy/go-yaml"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"pgregory.net/rapid"
 )
@@ -35,7 +37,7 @@ func compiled(t *testing.T) *jsonschema.Schema {
 func everything(string) (string, bool) { return "x", true }
 
 // verdicts are what the loader and the schema say of one document.
-func verdicts(t *rapid.T, s *jsonschema.Schema, doc any) (text string, loader, schema error) {
+func verdicts(t rapid.TB, s *jsonschema.Schema, doc any) (text string, loader, schema error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
@@ -75,6 +77,57 @@ func TestLoaderAndSchemaAgree(t *testing.T) {
 			t.Fatalf("%s\nloader: %v\nschema: %v", text, loader, schema)
 		}
 	}))
+}
+
+func TestLoaderAndSchemaAgreeOnEveryMistakeInTheFullFile(t *testing.T) {
+	s := compiled(t)
+	content, err := os.ReadFile("full.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var full any
+	if err := yaml.Unmarshal(content, &full); err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	check := func() {
+		text, loader, schema := verdicts(t, s, full)
+		if schema != nil && loader == nil || structural(loader) && schema == nil {
+			t.Fatalf("%s\nloader: %v\nschema: %v", text, loader, schema)
+		}
+		if schema != nil {
+			refused++
+		}
+	}
+	eachMistake(full, func(v any) { full = v }, check)
+	if refused < 500 {
+		t.Errorf("the schema refused %d documents", refused)
+	}
+}
+
+// eachMistake calls check with each place of a document changed in each way.
+func eachMistake(v any, set func(any), check func()) {
+	for _, w := range wrong {
+		set(w)
+		check()
+	}
+	set(v)
+	switch v := v.(type) {
+	case map[string]any:
+		v["zzz"] = "zzz"
+		check()
+		delete(v, "zzz")
+		for key, value := range v {
+			delete(v, key)
+			check()
+			v[key] = value
+			eachMistake(value, func(w any) { v[key] = w }, check)
+		}
+	case []any:
+		for i, value := range v {
+			eachMistake(value, func(w any) { v[i] = w }, check)
+		}
+	}
 }
 
 // samples are right values of forms, besides the examples of their keys.
@@ -145,8 +198,11 @@ func mistake(t *rapid.T, doc any) any {
 			return v
 		}
 	}
-	return rapid.SampledFrom([]any{nil, true, 7, -1, 3.5, "", "zzz", "12", "yes", "1h", "a/b", "x:1", []any{}, []any{"zzz"}, []any{nil}, map[string]any{}, map[string]any{"zzz": 1}}).Draw(t, "value")
+	return rapid.SampledFrom(wrong).Draw(t, "value")
 }
+
+// wrong are values that are wrong at most places.
+var wrong = []any{nil, true, 7, -1, 3.5, "", "zzz", "12", "yes", "1h", "a/b", "x:1", []any{}, []any{"zzz"}, []any{nil}, map[string]any{}, map[string]any{"zzz": 1}}
 
 // spoilt has a key too few or too many.
 func spoilt(t *rapid.T, v map[string]any, keys []string) any {

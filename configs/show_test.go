@@ -3,6 +3,7 @@ package configs
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -113,4 +114,18 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestWhatAnErrorRepeatsIsNotPrinted(t *testing.T) {
+	d := &decoder{source: source{given: []string{"open\"sesame"}}, places: map[string]place{"a": {written: "b", text: true}}}
+	for _, message := range []string{`open"sesame is wrong`, `"open\"sesame" is wrong`} {
+		d.refuseValue("a", errors.New(message))
+	}
+	d.places["b"] = place{written: "opensesame", text: true, hidden: true, secret: true}
+	d.refuseValue("b", errors.New(`"opensesame" is too short`))
+	for _, f := range d.found {
+		if strings.Contains(f.Problem, "sesame") {
+			t.Error(f)
+		}
+	}
 }
