@@ -54,7 +54,7 @@ func verdicts(t rapid.TB, s *jsonschema.Schema, doc any) (text string, loader, s
 
 // structural are faults that a schema can tell: the others are about values.
 func structural(err error) bool {
-	return err != nil && slices.ContainsFunc([]string{"is not a key", "is missing", "is empty", "and must be", "must be a mapping", "is an empty list", "not available"}, func(problem string) bool {
+	return err != nil && slices.ContainsFunc([]string{"is not a key", "is missing", "is empty", "and must be", "must be a mapping", "is an empty list", "not available", "is not a whole number"}, func(problem string) bool {
 		return strings.Contains(err.Error(), problem)
 	})
 }
