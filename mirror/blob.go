@@ -51,6 +51,8 @@ func (g *graph) download(ctx context.Context, desc ocispec.Descriptor) error {
 		switch {
 		case err == nil:
 			return nil
+		case errors.Is(err, ErrContent):
+			return fmt.Errorf("upstream %s: blob %s: %w", g.rule.host, desc.Digest, err)
 		case !ok || ctx.Err() != nil:
 			return fmt.Errorf("blob %s: %w", desc.Digest, err)
 		case dl.furthest.Load() >= before+leastProgress:

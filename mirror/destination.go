@@ -2,12 +2,17 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
+
+// ErrContent says that content is not what its descriptor says: it has another
+// digest or another length. Of Ingest, the side that the content came from is at fault.
+var ErrContent = errors.New("content is not what its descriptor says")
 
 // Destination is the local registry as the copy engine needs it.
 type Destination interface {

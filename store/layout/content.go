@@ -19,10 +19,11 @@ import (
 )
 
 var (
-	// ErrDigest says that content does not hash to its digest.
-	ErrDigest = errors.New("wrong digest")
+	// ErrDigest says that content does not hash to its digest. It is
+	// mirror.ErrContent as well, as is ErrSize.
+	ErrDigest error = contentError("wrong digest")
 	// ErrSize says that content has not the length that its descriptor says.
-	ErrSize = errors.New("wrong size")
+	ErrSize error = contentError("wrong size")
 	// ErrFull says that the disk is full.
 	ErrFull = errors.New("the disk is full: free some space, or move the data folder to a larger disk, and run again")
 )
@@ -70,6 +71,13 @@ func (t *Tree) Ingest(ctx context.Context, desc ocispec.Descriptor, fetch mirror
 		return t.ingest(ctx, desc, fetch)
 	})
 }
+
+type contentError string
+
+func (e contentError) Error() string { return string(e) }
+
+// Is lets a caller that does not know this package tell the fault.
+func (e contentError) Is(target error) bool { return target == mirror.ErrContent }
 
 // onDisk says that the fault is ours.
 func onDisk(err error) error {
