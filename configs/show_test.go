@@ -121,8 +121,8 @@ func TestWhatAnErrorRepeatsIsNotPrinted(t *testing.T) {
 	for _, message := range []string{`open"sesame is wrong`, `"open\"sesame" is wrong`} {
 		d.refuseValue("a", errors.New(message))
 	}
-	d.places["b"] = place{written: `open"sesame`, text: true, hidden: true, secret: true}
-	d.refuseValue("b", errors.New(`"open\"sesame" is too short`))
+	d.places["b"] = place{written: `shut"sesame`, text: true, hidden: true, secret: true}
+	d.refuseValue("b", errors.New(`"shut\"sesame" is too short`))
 	for _, f := range d.found {
 		if strings.Contains(f.Problem, "sesame") {
 			t.Error(f)
