@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -109,12 +110,13 @@ func (m *Manifest) read(doc document) error {
 	return nil
 }
 
+// setMediaType refuses what is no manifest, or could be two, and settles what m is.
 func (m *Manifest) setMediaType(doc document) error {
-	index := doc.Manifests != nil
-	image := doc.Config != nil || doc.Layers != nil || doc.Blobs != nil
-	switch {
-	case doc.FSLayers != nil || doc.SchemaVersion == 1 || m.Descriptor.MediaType == mediaTypeSchema1 || m.Descriptor.MediaType == mediaTypeSchema1Signed:
+	if doc.isSchema1() || m.Descriptor.MediaType == mediaTypeSchema1 || m.Descriptor.MediaType == mediaTypeSchema1Signed {
 		return errors.New("it is a Docker schema 1 manifest, which cannot be copied by digest: push the image again with a current client")
+	}
+	index, image := doc.isIndex(), doc.isImage()
+	switch {
 	case !index && !image && doc.MediaType == "" && doc.SchemaVersion != 2:
 		return errors.New("it is a JSON document, but no manifest")
 	case index && image:
@@ -122,20 +124,36 @@ func (m *Manifest) setMediaType(doc document) error {
 	case doc.MediaType != "" && m.Descriptor.MediaType != "" && doc.MediaType != m.Descriptor.MediaType:
 		return fmt.Errorf("it says that it is %q and was given as %q", doc.MediaType, m.Descriptor.MediaType)
 	}
-	if m.Descriptor.MediaType == "" {
-		m.Descriptor.MediaType = doc.MediaType
-	}
-	if m.Descriptor.MediaType == "" {
-		m.Descriptor.MediaType = ocispec.MediaTypeImageManifest
-		if index {
-			m.Descriptor.MediaType = ocispec.MediaTypeImageIndex
-		}
-	}
-	known := map[string]bool{ocispec.MediaTypeImageIndex: true, mediaTypeDockerList: true, ocispec.MediaTypeImageManifest: false, mediaTypeDockerManifest: false, mediaTypeArtifact: false}
-	if wantIndex, ok := known[m.Descriptor.MediaType]; ok && wantIndex != index && (index || image) {
+	m.Descriptor.MediaType = cmp.Or(m.Descriptor.MediaType, doc.MediaType, doc.guess())
+	if wantIndex, known := isIndexType(m.Descriptor.MediaType); known && wantIndex != index && (index || image) {
 		return fmt.Errorf("its content is not what %q promises", m.Descriptor.MediaType)
 	}
 	return nil
+}
+
+func (doc document) isSchema1() bool { return doc.FSLayers != nil || doc.SchemaVersion == 1 }
+func (doc document) isIndex() bool   { return doc.Manifests != nil }
+func (doc document) isImage() bool {
+	return doc.Config != nil || doc.Layers != nil || doc.Blobs != nil
+}
+
+// guess is the media type of a document that nobody named.
+func (doc document) guess() string {
+	if doc.isIndex() {
+		return ocispec.MediaTypeImageIndex
+	}
+	return ocispec.MediaTypeImageManifest
+}
+
+// isIndexType tells whether a media type is an index's, if it is known at all.
+func isIndexType(mediaType string) (index, known bool) {
+	switch mediaType {
+	case ocispec.MediaTypeImageIndex, mediaTypeDockerList:
+		return true, true
+	case ocispec.MediaTypeImageManifest, mediaTypeDockerManifest, mediaTypeArtifact:
+		return false, true
+	}
+	return false, false
 }
 
 func (m *Manifest) check() error {
@@ -168,8 +186,7 @@ func checkDescriptor(d ocispec.Descriptor) error {
 
 // IsIndex reports whether m refers to other manifests.
 func (m Manifest) IsIndex() bool {
-	switch m.Descriptor.MediaType {
-	case ocispec.MediaTypeImageIndex, mediaTypeDockerList:
+	if index, _ := isIndexType(m.Descriptor.MediaType); index {
 		return true
 	}
 	for range m.Children() {
