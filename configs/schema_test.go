@@ -107,7 +107,7 @@ func TestLoaderAndSchemaAgreeOnEveryMistakeInTheFullFile(t *testing.T) {
 
 // eachMistake calls check with each place of a document changed in each way.
 func eachMistake(v any, set func(any), check func()) {
-	for _, w := range wrong {
+	for _, w := range wrong() {
 		set(w)
 		check()
 	}
@@ -198,11 +198,14 @@ func mistake(t *rapid.T, doc any) any {
 			return v
 		}
 	}
-	return rapid.SampledFrom(wrong).Draw(t, "value")
+	return rapid.SampledFrom(wrong()).Draw(t, "value")
 }
 
-// wrong are values that are wrong at most places.
-var wrong = []any{nil, true, 7, -1, 3.5, "", "zzz", "12", "yes", "1h", "a/b", "x:1", []any{}, []any{"zzz"}, []any{nil}, map[string]any{}, map[string]any{"zzz": 1}}
+// wrong are values that are wrong at most places. They are new each time, because
+// a later mistake may change them.
+func wrong() []any {
+	return []any{nil, true, 7, -1, 3.5, "", "zzz", "12", "yes", "1h", "a/b", "x:1", []any{}, []any{"zzz"}, []any{nil}, map[string]any{}, map[string]any{"zzz": 1}}
+}
 
 // spoilt has a key too few or too many.
 func spoilt(t *rapid.T, v map[string]any, keys []string) any {
