@@ -29,6 +29,8 @@ type Source interface {
 	Referrers(ctx context.Context, repo string, d digest.Digest) ([]ocispec.Descriptor, error)
 	// Requests is how many requests were sent so far.
 	Requests() int64
+	// Budget is how many pulls the upstream lets us make, as far as it said.
+	Budget() Budget
 }
 
 // Engine copies images from upstreams into the local registry. Its fields are

@@ -73,6 +73,8 @@ func (s *shelf) forget() {
 
 func (s *shelf) Requests() int64 { return s.requests.Load() }
 
+func (s *shelf) Budget() mirror.Budget { return mirror.Budget{} }
+
 func (s *shelf) Repositories(ctx context.Context) iter.Seq2[string, error] {
 	s.mu.Lock()
 	defer s.mu.Unlock()

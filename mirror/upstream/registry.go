@@ -93,6 +93,9 @@ func (r *Registry) Close() {
 // Requests is how many requests were sent so far, for tokens too.
 func (r *Registry) Requests() int64 { return r.requests.Load() }
 
+// Budget is how many pulls may be made, over all credentials.
+func (r *Registry) Budget() mirror.Budget { return mirror.Budget{} }
+
 // dockerHubAPI is where the API of docker.io is.
 const dockerHubAPI = "registry-1.docker.io"
 
