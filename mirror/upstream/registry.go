@@ -23,7 +23,11 @@ import (
 type Options struct {
 	Log       *slog.Logger // nil: nothing is logged
 	UserAgent string       // "": "lastro"
+	Dial      Dial         // nil: over the network
 }
+
+// Dial opens a connection, as net.Dialer.DialContext does.
+type Dial = func(ctx context.Context, network, address string) (net.Conn, error)
 
 // Registry is one upstream. It may be used from many goroutines.
 type Registry struct {
@@ -68,7 +72,7 @@ func Open(host string, s Settings, o Options) (*Registry, error) {
 	}
 	r := &Registry{
 		host: host, endpoint: endpoint, log: o.Log, agent: o.UserAgent,
-		transport: newTransport(roots, s.connections()),
+		transport: newTransport(roots, s.connections(), o.Dial),
 		slots:     semaphore.NewWeighted(int64(s.connections())),
 		stall:     stallTimeout,
 		login:     s.Credentials.login(host, endpoint),
@@ -145,10 +149,13 @@ func (s Settings) roots() (*x509.CertPool, error) {
 	return pool, nil
 }
 
-func newTransport(roots *x509.CertPool, connections int) *http.Transport {
+func newTransport(roots *x509.CertPool, connections int, d Dial) *http.Transport {
+	if d == nil {
+		d = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext
+	}
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		DialContext:           d,
 		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:   handshakeTimeout,
 		ResponseHeaderTimeout: headerTimeout,
