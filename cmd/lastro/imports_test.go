@@ -21,7 +21,7 @@ type goPackage struct {
 var homes = map[string][]string{
 	"github.com/distribution/distribution":   {"lastro/store"},
 	"go.etcd.io/bbolt":                       {"lastro/store/ledger"},
-	"github.com/aws/aws-sdk-go-v2":           {"lastro/store/vault/bucket"},
+	"github.com/aws/aws-sdk-go-v2":           {"lastro/store/vault/bucket", "lastro/mirror/upstream/ecr"},
 	"github.com/prometheus":                  {"lastro/cmd/lastro/internal/web"},
 	"oras.land/oras-go":                      {"lastro/mirror/upstream"},
 	"github.com/google/go-containerregistry": {"lastro/mirror/sample"},
