@@ -18,8 +18,9 @@ import (
 
 // Publish makes an image visible whose content was all ingested. The order is
 // what makes a crash harmless: edges into the ledger, links of blobs, links of
-// manifests (children first), one barrier, the tag, the event. Publishing what
-// is there already records nothing.
+// manifests (children first), one barrier, the tag, the event. A manifest that
+// was left out before is absent until its link is durable. Publishing what is
+// there already records nothing.
 func (s *Store) Publish(ctx context.Context, p mirror.Publication) (mirror.Published, error) {
 	published, err := s.publish(ctx, p)
 	if err != nil {
@@ -43,6 +44,9 @@ func (s *Store) publish(ctx context.Context, p mirror.Publication) (mirror.Publi
 		return mirror.Published{}, err
 	}
 	if err := s.link(ctx, p); err != nil {
+		return mirror.Published{}, err
+	}
+	if err := s.endAbsence(ctx, p); err != nil {
 		return mirror.Published{}, err
 	}
 	if p.Checked {
@@ -143,6 +147,33 @@ func (s *Store) linkManifests(ctx context.Context, p mirror.Publication) error {
 		}
 	}
 	return nil
+}
+
+// endAbsence takes the mark off every manifest that was left out and is served
+// now, whoever linked it. The mark goes last: until then a crash leaves the
+// image sparse as before.
+func (s *Store) endAbsence(ctx context.Context, p mirror.Publication) error {
+	ds := slices.Clone(p.Absent)
+	for _, m := range p.Manifests {
+		ds = append(ds, m.Descriptor.Digest)
+	}
+	var came []digest.Digest
+	for _, d := range ds {
+		absent, err := s.ledger.Absent(ctx, p.Repo, d)
+		if err != nil {
+			return err
+		}
+		if absent && s.revision(p.Repo, d) == nil {
+			came = append(came, d)
+		}
+	}
+	if len(came) == 0 {
+		return nil
+	}
+	if err := s.tree.Barrier(); err != nil {
+		return err
+	}
+	return s.ledger.RecordServed(ctx, p.Repo, came...)
 }
 
 func (s *Store) moveTag(ctx context.Context, p mirror.Publication) (mirror.Published, error) {

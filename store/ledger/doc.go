@@ -24,8 +24,10 @@
 //	  parent   D(child) D(parent)  empty
 //	  subject  D(subject) D        empty: the manifest D names this subject
 //	  link     repo ␀ D            empty: the repository holds the manifest D
-//	absent     repo ␀ D            empty: left out by a platform filter
+//	absent     repo ␀ D            empty: left out by a platform filter, and not served since
 //	checked    repo ␀ D            T: when referrers were last asked for upstream
+//	known      repo ␀ D            T: when the upstream was first seen to have it
+//	asked      repo ␀ tag          T: when the upstream was last asked for it, of immutable tags
 //	job        name                job, JSON
 //	held       vault               a bucket of D: what the vault's bucket holds
 //
@@ -45,6 +47,8 @@
 //
 //   - RecordGraph writes large closures in pages, children before parents.
 //     Edges only ever say too much, which keeps content and never loses it.
+//   - A child that was left out is absent until RecordServed, which comes after
+//     the registry's link: between the two it is served, which counts first.
 //   - ImportEvents skips events that are there, so it is simply run again.
 //   - RecordHeld writes facts that stand alone.
 //   - RebuildGraph fills a new generation beside the one in use. One

@@ -107,7 +107,7 @@ const closurePage = 256
 // parents – with all that they refer to, and that the digests absent are left
 // out of repo on purpose. It is durable before it returns, and is to be called
 // before a client can see any of them. Recording again changes nothing. A
-// manifest that repo holds is never absent in it.
+// manifest that was absent stays so until RecordServed.
 func (l *Ledger) RecordGraph(ctx context.Context, repo string, ms []mirror.Manifest, absent []digest.Digest) error {
 	if err := checkRepo(repo); err != nil {
 		return fmt.Errorf("record graph: %w", err)
@@ -144,19 +144,11 @@ func recordManifests(tx *bolt.Tx, repo string, ms []mirror.Manifest) error {
 	if err != nil {
 		return err
 	}
-	absent := tx.Bucket([]byte(bucketAbsent))
 	for _, m := range ms {
 		for _, g := range gs {
 			if err := g.add(repo, m); err != nil {
 				return fmt.Errorf("manifest %s: %w", m.Descriptor.Digest, err)
 			}
-		}
-		k, err := repoDigestKey(repo, m.Descriptor.Digest)
-		if err != nil {
-			return err
-		}
-		if err := absent.Delete(k); err != nil {
-			return err
 		}
 	}
 	return nil

@@ -86,30 +86,6 @@ func TestLinksBelongToOneRepository(t *testing.T) {
 	}
 }
 
-func TestWhatIsLeftOutIsAbsentUntilItIsThere(t *testing.T) {
-	l := inMay(t)
-	amd, arm := image("amd"), image("arm")
-	both := index("both", amd, arm)
-	absent := func(repo string, d digest.Digest) bool {
-		t.Helper()
-		got, err := l.Absent(t.Context(), repo, d)
-		must(t, err)
-		return got
-	}
-	must(t, l.RecordGraph(t.Context(), "r", []mirror.Manifest{amd, both}, []digest.Digest{dig("arm")}))
-	if !absent("r", dig("arm")) || absent("r", dig("amd")) || absent("other", dig("arm")) {
-		t.Error("not just the child that was left out is absent")
-	}
-	must(t, l.RecordGraph(t.Context(), "r", []mirror.Manifest{arm}, nil)) // the filter became wider
-	if absent("r", dig("arm")) {
-		t.Error("a manifest that the repository holds is absent")
-	}
-	must(t, l.RecordGraph(t.Context(), "r", []mirror.Manifest{amd, both}, []digest.Digest{dig("arm")})) // by another tag
-	if absent("r", dig("arm")) {
-		t.Error("a manifest that the repository holds became absent")
-	}
-}
-
 func TestReferrersAreListedAsTheAPIWantsThem(t *testing.T) {
 	l := inMay(t)
 	subject := image("subject")

@@ -34,14 +34,60 @@ func (l *Ledger) Linked(ctx context.Context, repo string, d digest.Digest) (link
 	return linked, err
 }
 
-// Absent reports whether d is left out of repo on purpose, by a platform
-// filter. What is neither absent nor there is missing.
+// Absent reports whether d was left out of repo on purpose, by a platform
+// filter. It asks nothing of what repo serves: what is served is there, absent
+// or not, and what is neither absent nor served is missing.
 func (l *Ledger) Absent(ctx context.Context, repo string, d digest.Digest) (absent bool, err error) {
-	err = l.ofRepository(ctx, repo, d, func(tx *bolt.Tx, g graph, k []byte) error {
-		absent = tx.Bucket([]byte(bucketAbsent)).Get(k) != nil && g.link.Get(k) == nil
+	err = l.ofRepository(ctx, repo, d, func(tx *bolt.Tx, _ graph, k []byte) error {
+		absent = tx.Bucket([]byte(bucketAbsent)).Get(k) != nil
 		return nil
 	})
 	return absent, err
+}
+
+// RecordServed ends the absence of the manifests ds, each of which repo serves.
+// It is to be called when that is durable: until then the image that they
+// belong to is sparse as before. Where none is absent nothing is written.
+func (l *Ledger) RecordServed(ctx context.Context, repo string, ds ...digest.Digest) error {
+	keys, err := l.marks(ctx, repo, ds)
+	if err == nil && len(keys) > 0 {
+		err = l.update(ctx, func(tx *bolt.Tx) error { return unmark(tx, keys) })
+	}
+	if err != nil {
+		return fmt.Errorf("record what %s serves: %w", repo, err)
+	}
+	return nil
+}
+
+// marks are the keys of those of ds that are absent.
+func (l *Ledger) marks(ctx context.Context, repo string, ds []digest.Digest) (keys [][]byte, err error) {
+	if err := checkRepo(repo); err != nil {
+		return nil, err
+	}
+	err = l.view(ctx, func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte(bucketAbsent))
+		for _, d := range ds {
+			k, err := repoDigestKey(repo, d)
+			if err != nil {
+				return err
+			}
+			if b.Get(k) != nil {
+				keys = append(keys, k)
+			}
+		}
+		return nil
+	})
+	return keys, err
+}
+
+func unmark(tx *bolt.Tx, keys [][]byte) error {
+	b := tx.Bucket([]byte(bucketAbsent))
+	for _, k := range keys {
+		if err := b.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ReferrersChecked is when the upstream was last asked for what refers to d;

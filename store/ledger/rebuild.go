@@ -11,6 +11,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"lastro/mirror"
+	"lastro/store/ledger/file"
 )
 
 // RepoManifest is a manifest that a repository holds, read from storage.
@@ -23,8 +24,9 @@ type RepoManifest struct {
 // RebuildGraph replaces the graph by what found yields: all manifests of all
 // repositories, in any order. Readers see the old graph until the new one is
 // whole; what RecordGraph records meanwhile is in both. An error, from found
-// too, or a crash leaves the old one. History, tag states, jobs and what is known to
-// be absent stay. One rebuild runs at a time; a second waits.
+// too, or a crash leaves the old one. History, tag states, jobs and what is
+// known to be absent stay; what is found is served, so it is not absent, and
+// that is true of a rebuild that fails too. One rebuild runs at a time; a second waits.
 func (l *Ledger) RebuildGraph(ctx context.Context, found iter.Seq2[RepoManifest, error]) error {
 	select {
 	case l.rebuilding <- struct{}{}:
@@ -99,7 +101,31 @@ func fillPage(tx *bolt.Tx, page []RepoManifest) error {
 		if err := g.add(m.Repo, m.Manifest); err != nil {
 			return fmt.Errorf("manifest %s@%s: %w", m.Repo, m.Manifest.Descriptor.Digest, err)
 		}
-		if err := markAbsent(tx, m.Repo, m.Absent); err != nil {
+		if err := g.settleAbsent(tx, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settleAbsent makes absent what is so beside m, and nothing that was found.
+func (g graph) settleAbsent(tx *bolt.Tx, m RepoManifest) error {
+	self, err := repoDigestKey(m.Repo, m.Manifest.Descriptor.Digest)
+	if err != nil {
+		return err
+	}
+	if err := unmark(tx, [][]byte{self}); err != nil {
+		return err
+	}
+	for _, d := range m.Absent {
+		k, err := repoDigestKey(m.Repo, d)
+		if err != nil {
+			return err
+		}
+		if g.link.Get(k) != nil {
+			continue
+		}
+		if err := file.Put(tx.Bucket([]byte(bucketAbsent)), k, nil); err != nil {
 			return err
 		}
 	}

@@ -74,10 +74,12 @@ func (s Scan[T]) page(ctx context.Context, f *File, from []byte) (items []T, nex
 	return items, next, err
 }
 
-// Put writes only what differs: pages that say the same stay where they are.
+// Put writes only what differs: pages that say the same stay where they are. A
+// nil value is an empty one, which Get finds at once: bbolt answers nil for a
+// nil value until its transaction is written.
 func Put(b *bolt.Bucket, k, v []byte) error {
 	if old := b.Get(k); old != nil && bytes.Equal(old, v) {
 		return nil
 	}
-	return b.Put(k, v)
+	return b.Put(k, append([]byte{}, v...))
 }

@@ -324,3 +324,22 @@ func BenchmarkGroupCommit(b *testing.B) {
 		})
 	}
 }
+
+func TestAKeyWithoutAValueIsThereAtOnce(t *testing.T) {
+	f := mustOpen(t, testPath(t), testSettings())
+	for range 2 {
+		err := f.Update(t.Context(), func(tx *bolt.Tx) error {
+			b := tx.Bucket([]byte(bucketTest))
+			if err := Put(b, []byte("k"), nil); err != nil {
+				return err
+			}
+			if b.Get([]byte("k")) == nil {
+				t.Error("it is not there in its own transaction")
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}

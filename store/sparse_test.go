@@ -1,0 +1,102 @@
+package store
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// wide publishes all platforms of newImage("a", …), narrow only one of them.
+func wide() *image   { return newImage("a", false) }
+func narrow() *image { return newImage("a", true) }
+
+func leftOut() digest.Digest { return narrow().absent[0] }
+
+func stillAbsent(t *testing.T, s *Store) bool {
+	t.Helper()
+	absent, err := s.Ledger().Absent(t.Context(), "r", leftOut())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return absent
+}
+
+// TestAWideningThatEndsAtAnyStepLeavesTheImageSparseOrWhole widens the platform
+// filter of an image whose tag stays where it is, and ends a store at every
+// change on disk.
+func TestAWideningThatEndsAtAnyStepLeavesTheImageSparseOrWhole(t *testing.T) {
+	type died struct{ step int }
+	for k := 1; ; k++ {
+		steps := -1
+		dir := memory(t)
+		s := open(t, dir, Options{Step: func(string, string) {
+			if steps >= 0 {
+				steps++
+			}
+			if steps == k {
+				panic(died{k})
+			}
+		}})
+		mustPut(t, s, narrow(), "r", "v1")
+		steps = 0
+		ended := func() (ended bool) {
+			defer func() { ended = recover() == any(died{k}) }()
+			mustPut(t, s, wide(), "r", "v1")
+			return false
+		}()
+		found := copyOf(t, dir)
+		s.Close()
+		after := open(t, found, Options{})
+		checkWhole(t, after)
+		mustPut(t, after, wide(), "r", "v1")
+		checkWhole(t, after)
+		if stillAbsent(t, after) {
+			t.Error("the child that came is absent")
+		}
+		after.Close()
+		if t.Failed() {
+			t.Fatalf("at step %d", k)
+		}
+		if !ended {
+			if k < 10 {
+				t.Errorf("only %d steps", k)
+			}
+			return
+		}
+	}
+}
+
+// A mark that outlives its child's coming would call a later loss intended.
+func TestTheMarkOfAChildThatIsServedEnds(t *testing.T) {
+	for _, order := range [][]*image{{narrow(), wide()}, {wide(), narrow()}, {narrow(), wide(), narrow()}} {
+		s := open(t, t.TempDir(), Options{})
+		for _, m := range order {
+			mustPut(t, s, m, "r", "v1")
+		}
+		if stillAbsent(t, s) {
+			t.Errorf("after %d publications what is served is absent", len(order))
+		}
+	}
+}
+
+// The mark is durably gone when its transaction returns, so the link has to be
+// there before.
+func TestTheLinkOfAChildThatCameIsDurableBeforeItsMarkEnds(t *testing.T) {
+	var s *Store
+	link, barrier := false, ""
+	s = open(t, t.TempDir(), Options{Step: func(op, subject string) {
+		if s == nil || s.revision("r", leftOut()) != nil {
+			return
+		}
+		link = true
+		if op == "syncfs" && barrier == "" {
+			barrier = fmt.Sprint(stillAbsent(t, s))
+		}
+	}})
+	mustPut(t, s, narrow(), "r", "v1")
+	mustPut(t, s, wide(), "r", "v1")
+	if !link || barrier != "true" {
+		t.Errorf("linked %v; absent at the barrier after: %q, want true", link, barrier)
+	}
+}
