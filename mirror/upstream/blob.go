@@ -36,14 +36,9 @@ func (r *Registry) Blob(ctx context.Context, repo string, desc ocispec.Descripto
 
 // blob opens content at offset, and sets it to where the body begins.
 func (r *Registry) blob(ctx context.Context, repo string, desc ocispec.Descriptor, offset *int64) (io.ReadCloser, error) {
-	c := call{
-		method: http.MethodGet, path: repo + "/blobs/" + desc.Digest.String(), scope: pull(repo),
-		name: "blobs/" + desc.Digest.String() + " of " + repo,
-	}
+	c := blobCall(repo, desc)
 	if *offset > 0 {
-		// Closed, because there are registries that answer 416 to an open range.
-		c.header = http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", *offset, desc.Size-1)}}
-		c.more = []int{http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable}
+		c = c.part(*offset, desc.Size-1)
 	}
 	var body io.ReadCloser
 	err := r.exchange(ctx, c, func(resp *http.Response) error {
@@ -56,6 +51,62 @@ func (r *Registry) blob(ctx context.Context, repo string, desc ocispec.Descripto
 		return nil
 	})
 	return body, err
+}
+
+func blobCall(repo string, desc ocispec.Descriptor) call {
+	return call{
+		method: http.MethodGet, path: repo + "/blobs/" + desc.Digest.String(), scope: pull(repo),
+		name: "blobs/" + desc.Digest.String() + " of " + repo,
+	}
+}
+
+// part asks for the bytes from first to last. The range is closed, because
+// there are registries that answer 416 to an open one.
+func (c call) part(first, last int64) call {
+	c.header = http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", first, last)}}
+	c.more = []int{http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable}
+	return c
+}
+
+// Range opens length bytes of a blob from offset on, for readers that fetch
+// several parts at once. An upstream that answers with anything else is
+// errors.ErrUnsupported. The caller closes the body, which may end early with
+// an error, but never has more than length bytes.
+func (r *Registry) Range(ctx context.Context, repo string, desc ocispec.Descriptor, offset, length int64) (io.ReadCloser, error) {
+	if offset < 0 || length < 1 || length > desc.Size-offset {
+		return nil, fmt.Errorf("upstream %s: %s has no %d bytes from %d on", r.host, desc.Digest, length, offset)
+	}
+	last := offset + length - 1
+	var body io.ReadCloser
+	err := r.exchange(ctx, blobCall(repo, desc).part(offset, last), func(resp *http.Response) error {
+		if err := isPart(resp, contentRange{offset, last, desc.Size}); err != nil {
+			resp.Body.Close()
+			return err
+		}
+		body = &part{io.LimitReader(resp.Body, length), resp.Body}
+		return nil
+	})
+	if errors.Is(err, errWhole) {
+		return nil, unsupported{err}
+	}
+	return body, err
+}
+
+// part is a body that ends where it was asked to.
+type part struct {
+	io.Reader
+	io.Closer
+}
+
+// isPart checks that an answer is the part of a blob that was asked for.
+func isPart(resp *http.Response, want contentRange) error {
+	if _, err := begins(resp, want.first, want.total); err != nil {
+		return err
+	}
+	if got, _ := parseContentRange(resp.Header.Get("Content-Range")); got.first != want.first || got.last != want.last {
+		return errWhole
+	}
+	return nil
 }
 
 // begins is where the body of an answer begins. An answer that is not of this

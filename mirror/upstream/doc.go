@@ -5,6 +5,7 @@
 //	Head       what a tag or digest is, without its content
 //	Manifest   a manifest, whole and verified
 //	Blob       content from an offset, as a stream that is watched
+//	Range      a part of it, for several streams at once
 //	Tags, Repositories, Referrers   lists, page by page
 //
 // # Guarantees

@@ -46,7 +46,10 @@ type Registry struct {
 	known     atomic.Bool // login found credentials the last time
 }
 
-var _ mirror.Source = (*Registry)(nil)
+var (
+	_ mirror.Source = (*Registry)(nil)
+	_ mirror.Ranger = (*Registry)(nil)
+)
 
 // How long each part of a request may take.
 const (
