@@ -64,7 +64,7 @@ type recorder struct {
 func (rec *recorder) record(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		rec.mu.Lock()
-		rec.all = append(rec.all, requestOf(req))
+		rec.all = append(rec.all, RequestOf(req))
 		rec.mu.Unlock()
 		next.ServeHTTP(w, req)
 	})
@@ -72,7 +72,8 @@ func (rec *recorder) record(next http.Handler) http.Handler {
 
 var named = regexp.MustCompile(`^/v2/(.+)/(manifests|blobs|tags|referrers)/([^/]+)$`)
 
-func requestOf(req *http.Request) Request {
+// RequestOf says what a request is about.
+func RequestOf(req *http.Request) Request {
 	kinds := map[string]Kind{"manifests": KindManifest, "blobs": KindBlob, "tags": KindTags, "referrers": KindReferrers}
 	m := named.FindStringSubmatch(req.URL.Path)
 	switch {
