@@ -11,14 +11,13 @@ import (
 // of 1.25.3-4, and a release of its prereleases. Versions that are equal are
 // ordered by variant, then by tag.
 func (v Version) Compare(w Version) int {
-	return cmp.Or(
-		cmp.Compare(min(v.kind, Float), min(w.kind, Float)),
-		v.compareNumbers(w),
-		compareOptional(v.pre, w.pre, rank),
-		compareOptional(v.build, w.build, noRank),
-		compareText(v.variant, w.variant, noRank),
-		cmp.Compare(v.tag, w.tag),
-	)
+	if c := cmp.Or(cmp.Compare(min(v.kind, Float), min(w.kind, Float)), v.compareNumbers(w)); c != 0 {
+		return c
+	}
+	if c := cmp.Or(compareOptional(v.pre, w.pre, rank), compareOptional(v.build, w.build, noRank)); c != 0 {
+		return c
+	}
+	return cmp.Or(compareText(v.variant, w.variant, noRank), cmp.Compare(v.tag, w.tag))
 }
 
 func (v Version) compareNumbers(w Version) int {
@@ -43,7 +42,7 @@ func noRank(string) int { return unranked }
 // compareText compares numbers as numbers and words by rank, and passes over
 // what stands between.
 func compareText(a, b string, rank func(string) int) int {
-	for {
+	for a != b {
 		var s, t token
 		s, a = next(a, rank)
 		t, b = next(b, rank)
@@ -51,6 +50,7 @@ func compareText(a, b string, rank func(string) int) int {
 			return c
 		}
 	}
+	return 0
 }
 
 // token is a piece of a suffix.
@@ -71,7 +71,9 @@ const (
 )
 
 func next(s string, rank func(string) int) (token, string) {
-	s = strings.TrimLeft(s, "-+._~")
+	for s != "" && isSeparator(s[0]) {
+		s = s[1:]
+	}
 	if s == "" {
 		return token{class: end}, ""
 	}
@@ -88,6 +90,8 @@ func next(s string, rank func(string) int) (token, string) {
 	}
 	return t, s[n:]
 }
+
+func isSeparator(c byte) bool { return c == '-' || c == '+' || c == '.' || c == '_' || c == '~' }
 
 func (t token) compare(u token) int {
 	if c := cmp.Or(cmp.Compare(t.class, u.class), cmp.Compare(t.rank, u.rank)); c != 0 {
