@@ -24,7 +24,7 @@ type Bucket interface {
 // Reader reads objects. It never changes or creates anything.
 type Reader interface {
 	// Load reads a record whole, checked against what the server knows of it.
-	// A record larger than MaxRecord is an error.
+	// Of a record larger than MaxRecord it returns the ETag alone, with ErrTooLarge.
 	Load(ctx context.Context, key string) (Record, error)
 	// Get opens a content at an offset. The caller closes the stream and checks the
 	// bytes. An offset at or behind the end gives an empty stream.
@@ -48,7 +48,8 @@ type Writer interface {
 // MaxRecord is the largest record that is read; more is ErrTooLarge.
 const MaxRecord = 64 << 20
 
-// ErrTooLarge says that a record has more than MaxRecord bytes.
+// ErrTooLarge says that a record has more than MaxRecord bytes: none has that is
+// written by a vault.
 var ErrTooLarge = fmt.Errorf("larger than the %d MiB that a record may have", MaxRecord>>20)
 
 // Record is a small object read whole.

@@ -34,6 +34,7 @@ func Acceptance(t *testing.T, b bucket.Bucket) {
 		{"a content named by a SHA-512 is stored and compared", otherDigest},
 		{"replacing replaces", replaces},
 		{"a record is swapped only from the state it was read in", swaps},
+		{"of a record that is too large only the state is known, and it can be replaced", tooLarge},
 		{"of many swaps from one state exactly one wins", races},
 		{"of many writers of one content one creates it", putRaces},
 		{"a listing names what lies under a prefix", lists},
@@ -161,6 +162,26 @@ func swaps(t *testing.T, b bucket.Bucket) {
 	rec, err := b.Load(t.Context(), key)
 	if err != nil || string(rec.Data) != "2" || rec.ETag != next {
 		t.Errorf("got %q, etag %q, %v; want 2, %q", rec.Data, rec.ETag, err, next)
+	}
+}
+
+func tooLarge(t *testing.T, b bucket.Bucket) {
+	const key = "large/HEAD.json"
+	if err := b.Replace(t.Context(), key, bucket.Bytes(make([]byte, bucket.MaxRecord+1))); err != nil {
+		t.Fatal(err)
+	}
+	rec, err := b.Load(t.Context(), key)
+	if !errors.Is(err, bucket.ErrTooLarge) || len(rec.Data) > 0 || rec.ETag == "" {
+		t.Fatalf("got %d bytes, etag %q, %v; want ErrTooLarge and the etag", len(rec.Data), rec.ETag, err)
+	}
+	if _, err := b.Swap(t.Context(), key, "", []byte("1")); !errors.Is(err, bucket.ErrChanged) {
+		t.Errorf("creating it: got %v, want ErrChanged", err)
+	}
+	if _, err := b.Swap(t.Context(), key, rec.ETag, []byte("2")); err != nil {
+		t.Error(err)
+	}
+	if got := get(t, b, key, 0); string(got) != "2" {
+		t.Errorf("got %d bytes, want the new record", len(got))
 	}
 }
 

@@ -90,30 +90,44 @@ func (f *folder) fail(op, key string, err error) error {
 // Load implements Reader; the ETag is the SHA-256 of the bytes.
 func (f *folder) Load(ctx context.Context, key string) (bucket.Record, error) {
 	f.o.Sent()
-	data, err := f.load(key)
+	rec, err := f.load(ctx, key)
 	if err != nil {
-		return bucket.Record{}, f.fail("read", key, err)
+		return rec, f.fail("read", key, err)
 	}
-	return bucket.Record{Data: data, ETag: etag(data)}, ctx.Err()
+	return rec, ctx.Err()
 }
 
-func (f *folder) load(key string) ([]byte, error) {
+func (f *folder) load(ctx context.Context, key string) (bucket.Record, error) {
 	file, err := f.file(key)
 	if err != nil {
-		return nil, err
+		return bucket.Record{}, err
 	}
 	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, bucket.MaxRecord+1))
-	if err == nil && len(data) > bucket.MaxRecord {
-		err = bucket.ErrTooLarge
+	if info, err := file.Stat(); err != nil || info.Size() > bucket.MaxRecord {
+		return tooLarge(ctx, file, err)
 	}
-	return data, err
+	data, err := io.ReadAll(io.LimitReader(file, bucket.MaxRecord))
+	return bucket.Record{Data: data, ETag: etag(data)}, err
+}
+
+// tooLarge only names the state of a record.
+func tooLarge(ctx context.Context, file io.Reader, err error) (bucket.Record, error) {
+	h := sha256.New()
+	if err == nil {
+		_, err = io.Copy(h, readerFunc(ctx, file))
+	}
+	if err != nil {
+		return bucket.Record{}, err
+	}
+	return bucket.Record{ETag: hex.EncodeToString(h.Sum(nil))}, bucket.ErrTooLarge
 }
 
 func etag(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
 }
+
+var errNoFile = errors.New("not a regular file")
 
 // file opens a regular file: a fifo or device in its place would block.
 func (f *folder) file(key string) (*os.File, error) {
@@ -127,7 +141,7 @@ func (f *folder) file(key string) (*os.File, error) {
 	}
 	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: key, Err: errors.New("not a regular file")}
+		err = &fs.PathError{Op: "open", Path: key, Err: errNoFile}
 	}
 	if err != nil {
 		return nil, errors.Join(err, file.Close())

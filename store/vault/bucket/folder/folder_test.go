@@ -148,6 +148,40 @@ func TestAnythingButAFileIsRefused(t *testing.T) {
 	}
 }
 
+// TestAFolderInThePlaceOfAFile wants an empty one replaced, and one that holds
+// something left alone and named.
+func TestAFolderInThePlaceOfAFile(t *testing.T) {
+	dir := t.TempDir()
+	b := Open(dir, Options{})
+	for _, key := range []string{"blobs/empty", "blobs/full/holiday"} {
+		if err := os.MkdirAll(filepath.Join(dir, key), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := bucket.Bytes([]byte("right"))
+	for _, key := range []string{"blobs/empty", "blobs/full"} {
+		if _, err := b.Put(t.Context(), key, want); !errors.Is(err, bucket.ErrDiffers) {
+			t.Errorf("put %s: got %v, want ErrDiffers", key, err)
+		}
+	}
+	if err := b.Replace(t.Context(), "blobs/empty", want); err != nil {
+		t.Error(err)
+	}
+	if rec, err := b.Load(t.Context(), "blobs/empty"); err != nil || string(rec.Data) != "right" {
+		t.Errorf("got %q, %v", rec.Data, err)
+	}
+	err := b.Replace(t.Context(), "blobs/full", want)
+	if err == nil || !strings.Contains(err.Error(), "vault file://"+dir+": write blobs/full: a folder that holds something lies in its place: move it away") {
+		t.Errorf("got %v, want the folder named and what to do", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "blobs/full/holiday")); err != nil {
+		t.Errorf("what the folder held: %v", err)
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, tmpDir)); err != nil || len(left) > 0 {
+		t.Errorf("left over: %v, %v", left, err)
+	}
+}
+
 func TestAFullDiskIsNamed(t *testing.T) {
 	b := Open(t.TempDir(), Options{Step: func(op, _ string) error {
 		if op == "sync" {

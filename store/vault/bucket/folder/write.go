@@ -56,6 +56,9 @@ func (f *folder) put(ctx context.Context, key string, o bucket.Object) (bool, er
 // it may be the half-finished work of a process that was killed.
 func (f *folder) same(ctx context.Context, key string, o bucket.Object) error {
 	file, err := f.file(key)
+	if errors.Is(err, errNoFile) {
+		return bucket.ErrDiffers
+	}
 	if err != nil {
 		return err
 	}
@@ -116,12 +119,12 @@ func (f *folder) Swap(ctx context.Context, key, old string, data []byte) (string
 	root, err := f.create()
 	if err == nil {
 		err = f.locked(ctx, root, func() error {
-			now, err := f.load(key)
+			now, err := f.load(ctx, key)
 			switch {
 			case errors.Is(err, fs.ErrNotExist) && old == "":
-			case err != nil && !errors.Is(err, fs.ErrNotExist):
+			case err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, bucket.ErrTooLarge):
 				return err
-			case err != nil || etag(now) != old:
+			case now.ETag != old:
 				return bucket.ErrChanged
 			}
 			return f.replace(ctx, key, bucket.Bytes(data))
@@ -261,10 +264,26 @@ func (f *folder) rename(root *os.Root, tmp, key string) error {
 	if err := f.o.Step("rename", key); err != nil {
 		return err
 	}
-	if err := root.Rename(tmp, key); err != nil {
+	if err := renameOver(root, tmp, key); err != nil {
 		return err
 	}
 	return f.syncDir(path.Dir(key))
+}
+
+// renameOver also takes the place of an empty folder. One that holds something
+// is for a person to judge.
+func renameOver(root *os.Root, tmp, key string) error {
+	err := root.Rename(tmp, key)
+	if err == nil {
+		return nil
+	}
+	if info, statErr := root.Lstat(key); statErr != nil || !info.IsDir() {
+		return err
+	}
+	if err := root.Remove(key); err != nil {
+		return fmt.Errorf("a folder that holds something lies in its place: move it away and run again: %w", err)
+	}
+	return root.Rename(tmp, key)
 }
 
 // mkdir makes a folder and its parents durable, once per process.

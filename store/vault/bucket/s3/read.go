@@ -24,15 +24,18 @@ func (r *remote) Load(ctx context.Context, key string) (rec bucket.Record, err e
 			return stalled(wctx, err)
 		}
 		defer out.Body.Close()
+		rec = bucket.Record{ETag: aws.ToString(out.ETag)}
 		if aws.ToInt64(out.ContentLength) > bucket.MaxRecord {
 			return bucket.ErrTooLarge
 		}
-		data, err := io.ReadAll(io.LimitReader(out.Body, bucket.MaxRecord))
-		rec = bucket.Record{Data: data, ETag: aws.ToString(out.ETag)}
+		rec.Data, err = io.ReadAll(io.LimitReader(out.Body, bucket.MaxRecord+1))
+		if len(rec.Data) > bucket.MaxRecord {
+			return bucket.ErrTooLarge // the server had not said so
+		}
 		return stalled(wctx, err)
 	})
 	if err != nil {
-		return bucket.Record{}, r.fail("read", key, err)
+		return bucket.Record{ETag: rec.ETag}, r.fail("read", key, err)
 	}
 	return rec, nil
 }
