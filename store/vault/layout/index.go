@@ -46,8 +46,13 @@ func NewImage(desc ocispec.Descriptor, tag string, absent []digest.Digest) ocisp
 func TagOf(desc ocispec.Descriptor) string { return desc.Annotations[ocispec.AnnotationRefName] }
 
 // AbsentOf is what a platform filter left out of an image.
-func AbsentOf(desc ocispec.Descriptor) (absent []digest.Digest) {
-	for name := range strings.SplitSeq(desc.Annotations[AnnotationAbsent], ",") {
+func AbsentOf(desc ocispec.Descriptor) []digest.Digest {
+	return ParseAbsent(desc.Annotations[AnnotationAbsent])
+}
+
+// ParseAbsent reads AnnotationAbsent. What is no digest in it is left out.
+func ParseAbsent(text string) (absent []digest.Digest) {
+	for name := range strings.SplitSeq(text, ",") {
 		if d := digest.Digest(name); CheckDigest(d) == nil {
 			absent = append(absent, d)
 		}
@@ -99,6 +104,9 @@ func Indexes(repos []Repository) (root Document, each []Document, err error) {
 			continue
 		}
 		doc, err := r.index()
+		if err == nil && len(doc.Data) > MaxIndex {
+			err = fmt.Errorf("repository %s: its list of images has %d bytes, and could not be read back: at most %d: remove tags or back up less of it", r.Name, len(doc.Data), MaxIndex)
+		}
 		if err != nil {
 			return Document{}, nil, err
 		}
@@ -134,6 +142,9 @@ func Flat(repos []Repository) (Document, error) {
 // ParseIndex reads an index of ours.
 func ParseIndex(data []byte) (ocispec.Index, error) {
 	var idx ocispec.Index
+	if err := checkDense(data); err != nil {
+		return idx, err
+	}
 	if err := json.Unmarshal(data, &idx); err != nil {
 		return ocispec.Index{}, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lastro/store/ledger"
 )
@@ -45,7 +47,7 @@ func TestParseSegment(t *testing.T) {
 		{name: "a full segment is read", raw: bytes.Repeat(line(good), SegmentEvents), want: SegmentEvents},
 		{name: "one event more is too many", raw: bytes.Repeat(line(good), SegmentEvents+1), want: -1},
 		{name: "empty objects are no events", raw: bytes.Repeat([]byte("{}\n"), 10), want: -1},
-		{name: "a line beyond all is refused", raw: append(bytes.Repeat([]byte("["), eventMax+1), '\n'), want: -1},
+		{name: "a line beyond all is refused", raw: append(bytes.Repeat([]byte("["), EventMax+1), '\n'), want: -1},
 		{name: "a repository outside is refused", raw: with(func(e *ledger.Event) { e.Repo = "../r" }), want: -1},
 		{name: "a tag outside is refused", raw: with(func(e *ledger.Event) { e.Tag = "../1" }), want: -1},
 		{name: "a digest of another kind is refused", raw: with(func(e *ledger.Event) { e.Digest = "md5:x" }), want: -1},
@@ -107,6 +109,88 @@ func TestParseHead(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDocumentsOfNothingTakeLittleMemory gives lists of empty values to all that read
+// JSON in a vault, as long as a record or an index may be.
+func TestDocumentsOfNothingTakeLittleMemory(t *testing.T) {
+	list := func(key, value string) []byte {
+		const size = 16 << 20
+		return []byte(`{"format":1,"mediaType":"application/vnd.oci.image.index.v1+json","` + key + `":[` + strings.Repeat(value+",", size/(len(value)+1)) + value + `]}`)
+	}
+	for name, data := range map[string][]byte{
+		"objects":        list("manifests", "{}"),
+		"snapshots":      list("snapshots", "{}"),
+		"strings":        list("damaged", `""`),
+		"foreign layers": list("foreign", `""`),
+		"spaced objects": list("manifests", "{          }"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, head := ParseHead(data)
+			_, snapshot := ParseSnapshot(data)
+			_, index := ParseIndex(data)
+			runtime.ReadMemStats(&after)
+			for _, err := range []error{head, snapshot, index} {
+				if !errors.Is(err, ErrDamaged) {
+					t.Errorf("got %v, want ErrDamaged", err)
+				}
+			}
+			if took := after.TotalAlloc - before.TotalAlloc; took > uint64(len(data)) {
+				t.Errorf("%d MiB were allocated for %d MiB", took>>20, len(data)>>20)
+			}
+		})
+	}
+}
+
+// TestLargeDocumentsOfOursAreRead has an index and a head of megabytes.
+func TestLargeDocumentsOfOursAreRead(t *testing.T) {
+	repo := Repository{Name: "r"}
+	head := Head{Format: Format, Vault: ulidOf}
+	for i := range 8_000 {
+		d := digest.FromString(fmt.Sprint(i))
+		repo.Images = append(repo.Images, NewImage(ocispec.Descriptor{MediaType: "m", Digest: d, Size: 1}, fmt.Sprint(i), []digest.Digest{d, d}))
+		head.Snapshots = append(head.Snapshots, Entry{ID: ulidOf, Record: DirSnapshots + "a", Digest: d, Root: d})
+		head.Damaged = append(head.Damaged, d)
+	}
+	doc, err := repo.index()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if idx, err := ParseIndex(doc.Data); err != nil || len(idx.Manifests) != 8_000 || len(doc.Data) < 1<<20 {
+		t.Errorf("got %d images of %d bytes, %v", len(idx.Manifests), len(doc.Data), err)
+	}
+	data, err := Encode(head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h, err := ParseHead(data); err != nil || len(h.Snapshots) != 8_000 || len(data) < 1<<20 {
+		t.Errorf("got %d snapshots of %d bytes, %v", len(h.Snapshots), len(data), err)
+	}
+}
+
+func TestAnIndexThatCouldNotBeReadBackIsNotMade(t *testing.T) {
+	img := ocispec.Descriptor{Digest: digest.FromString("x"), Annotations: map[string]string{"text": strings.Repeat("x", MaxIndex)}}
+	_, _, err := Indexes([]Repository{{Name: "large/one", Images: []ocispec.Descriptor{img}}})
+	if err == nil || !strings.Contains(err.Error(), "repository large/one") {
+		t.Errorf("got %v, want the repository named", err)
+	}
+}
+
+// FuzzAbsent reads back what it is given as far as it is digests.
+func FuzzAbsent(f *testing.F) {
+	d := digest.FromString("x").String()
+	for _, text := range []string{"", d, d + "," + d, "md5:x," + d, ",,"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, d := range ParseAbsent(text) {
+			if CheckDigest(d) != nil || !strings.Contains(text, d.String()) {
+				t.Errorf("got %q", d)
+			}
+		}
+	})
 }
 
 // FuzzParse gives any bytes to all that read a vault: each reads or refuses them.

@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,8 +75,23 @@ func ParseConfig(data []byte) (Config, error) {
 	return c, nil
 }
 
+// checkDense refuses what would take up many times its own length in memory: lists
+// of next to nothing.
+func checkDense(data []byte) error {
+	if len(data) < 1<<20 {
+		return nil
+	}
+	if bytes.Count(data, []byte("{")) > len(data)/32 || bytes.Count(data, []byte(",")) > len(data)/8 {
+		return fmt.Errorf("%w: a document of empty values", ErrDamaged)
+	}
+	return nil
+}
+
 // decode reads a record. Fields that it does not know are fine within a format.
 func decode(data []byte, into any) error {
+	if err := checkDense(data); err != nil {
+		return err
+	}
 	var version struct {
 		Format int `json:"format"`
 	}
@@ -154,21 +170,28 @@ func (e Entry) check() error {
 
 // Snapshot is the commit record of a snapshot.
 type Snapshot struct {
-	Format  int                `json:"format"`
-	ID      string             `json:"id"`
-	Vault   string             `json:"vault"`
-	Parent  string             `json:"parent,omitempty"` // for people: no snapshot needs another one
-	Created time.Time          `json:"created"`
-	Writer  string             `json:"writer"`
-	Version string             `json:"version,omitempty"`
-	Root    ocispec.Descriptor `json:"root"`
-	Images  int                `json:"images"`
-	Blobs   int                `json:"blobs"`
-	Bytes   int64              `json:"bytes"`
-	Closure digest.Digest      `json:"closure"`           // SHA-256 over the sorted digests of all blobs, a line each
-	Foreign []digest.Digest    `json:"foreign,omitempty"` // layers with a home elsewhere that are kept all the same
-	Include []string           `json:"include"`
-	History History            `json:"history"`
+	Format    int                `json:"format"`
+	ID        string             `json:"id"`
+	Vault     string             `json:"vault"`
+	Parent    string             `json:"parent,omitempty"` // for people: no snapshot needs another one
+	Created   time.Time          `json:"created"`
+	Writer    string             `json:"writer"`
+	Version   string             `json:"version,omitempty"`
+	Root      ocispec.Descriptor `json:"root"`
+	Images    int                `json:"images"`
+	Blobs     int                `json:"blobs"`
+	Bytes     int64              `json:"bytes"`
+	Closure   digest.Digest      `json:"closure"`           // SHA-256 over the sorted digests of all blobs, a line each
+	Foreign   []digest.Digest    `json:"foreign,omitempty"` // layers with a home elsewhere that are kept all the same
+	Elsewhere []Layer            `json:"elsewhere"`         // such layers that are not kept; null: not known
+	Include   []string           `json:"include"`
+	History   History            `json:"history"`
+}
+
+// Layer is a layer with a home elsewhere.
+type Layer struct {
+	Digest digest.Digest `json:"digest"`
+	Size   int64         `json:"size"`
 }
 
 // History is the ledger's events up to a snapshot.
@@ -195,6 +218,9 @@ func ParseSnapshot(data []byte) (Snapshot, error) {
 	err = errors.Join(err, CheckDigest(s.Root.Digest), CheckDigest(s.Closure))
 	for _, d := range s.Foreign {
 		err = errors.Join(err, CheckDigest(d))
+	}
+	for _, l := range s.Elsewhere {
+		err = errors.Join(err, CheckDigest(l.Digest))
 	}
 	for _, g := range s.History.Segments {
 		err = errors.Join(err, CheckDigest(g.Digest))

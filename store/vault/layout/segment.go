@@ -18,7 +18,7 @@ import (
 const (
 	SegmentEvents = 20_000   // in a full segment
 	SegmentMax    = 64 << 20 // bytes of a segment, packed or not
-	eventMax      = 1 << 20  // bytes of one line
+	EventMax      = 1 << 20  // bytes of one line, its end included
 )
 
 // Packer makes segments out of lines, one full segment at a time.
@@ -70,7 +70,7 @@ func ParseSegment(data []byte) iter.Seq2[ledger.Event, error] {
 		}
 		defer dec.Close()
 		lines := bufio.NewScanner(io.LimitReader(dec, SegmentMax))
-		lines.Buffer(nil, eventMax)
+		lines.Buffer(nil, EventMax)
 		for n := 1; lines.Scan(); n++ {
 			e, err := parseEvent(lines.Bytes())
 			if err == nil && n > SegmentEvents {
