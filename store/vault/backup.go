@@ -35,18 +35,19 @@ type Report struct {
 // backup is one run of Backup.
 type backup struct {
 	*Vault
-	st       Store
-	by       string
-	progress mirror.Progress
-	config   layout.Config
-	parent   *layout.Snapshot
-	damaged  map[digest.Digest]bool // in the vault, and not to be repaired from here
-	repaired map[digest.Digest]bool
-	held     *held
-	failed   map[digest.Digest]error // contents that the store does not have, or not right
-	kept     map[digest.Digest]bool  // foreign layers that the store has
-	all      map[digest.Digest]int64 // what the snapshot needs below its root
-	report   Report
+	st        Store
+	by        string
+	progress  mirror.Progress
+	config    layout.Config
+	parent    *layout.Snapshot
+	damaged   map[digest.Digest]bool // in the vault, and not to be repaired from here
+	repaired  map[digest.Digest]bool
+	held      *held
+	failed    map[digest.Digest]error // contents that the store does not have, or not right
+	kept      map[digest.Digest]bool  // foreign layers that the store has
+	elsewhere map[digest.Digest]int64 // foreign layers that it has not
+	all       map[digest.Digest]int64 // what the snapshot needs below its root
+	report    Report
 }
 
 // Backup saves what the store holds as a new snapshot, which is visible when it
@@ -57,7 +58,7 @@ type backup struct {
 // An interrupted backup is continued by the next. progress may be nil.
 func (v *Vault) Backup(ctx context.Context, st Store, by string, progress mirror.Progress) (Report, error) {
 	start, sent := v.Now(), v.requests.Load()
-	b := &backup{Vault: v, st: st, by: by, progress: watched(progress), failed: map[digest.Digest]error{}, repaired: map[digest.Digest]bool{}, kept: map[digest.Digest]bool{}}
+	b := &backup{Vault: v, st: st, by: by, progress: watched(progress), failed: map[digest.Digest]error{}, repaired: map[digest.Digest]bool{}, kept: map[digest.Digest]bool{}, elsewhere: map[digest.Digest]int64{}}
 	b.report = Report{Vault: v.Name, Failed: []catalog.Failure{}}
 	err := b.run(ctx)
 	b.report.Requests = v.requests.Load() - sent
@@ -81,12 +82,12 @@ func (b *backup) run(ctx context.Context) error {
 	if b.parent != nil {
 		s.Parent = b.parent.ID
 	}
-	root, _, err := layout.Indexes(listed(repos))
+	same, err := b.unchanged(ctx, repos)
 	if err != nil {
 		return err
 	}
-	if p := b.parent; p != nil && p.Root.Digest == root.Desc.Digest && len(b.damaged) == 0 && sound(repos) {
-		s.Root, s.Images, s.Blobs, s.Bytes, s.Closure, s.Foreign = p.Root, p.Images, p.Blobs, p.Bytes, p.Closure, p.Foreign
+	if p := b.parent; same {
+		s.Root, s.Images, s.Blobs, s.Bytes, s.Closure, s.Foreign, s.Elsewhere = p.Root, p.Images, p.Blobs, p.Bytes, p.Closure, p.Foreign, p.Elsewhere
 	} else if repos, err = b.save(ctx, &s, repos); err != nil {
 		return err
 	}
@@ -94,6 +95,16 @@ func (b *backup) run(ctx context.Context) error {
 		return err
 	}
 	return b.commit(ctx, s, repos)
+}
+
+// unchanged tells whether all is as in the snapshot before, and sound there.
+func (b *backup) unchanged(ctx context.Context, repos []repository) (bool, error) {
+	root, _, err := layout.Indexes(listed(repos))
+	if err != nil || b.parent == nil || b.parent.Root.Digest != root.Desc.Digest || len(b.damaged) > 0 || !sound(repos) {
+		return false, err
+	}
+	came, err := b.came(ctx)
+	return !came, err
 }
 
 func sound(repos []repository) bool {
@@ -189,12 +200,24 @@ func (b *backup) save(ctx context.Context, s *layout.Snapshot, repos []repositor
 	s.Root = root.Desc
 	s.Images = countImages(repos)
 	s.Blobs, s.Bytes, s.Closure = layout.Measure(b.all)
+	b.noteForeign(s)
+	return repos, nil
+}
+
+// noteForeign lists the foreign layers that the snapshot keeps, and those that it
+// leaves elsewhere.
+func (b *backup) noteForeign(s *layout.Snapshot) {
 	for _, d := range slices.Sorted(maps.Keys(b.kept)) {
 		if _, needed := b.all[d]; needed {
 			s.Foreign = append(s.Foreign, d)
 		}
 	}
-	return repos, nil
+	s.Elsewhere = []layout.Layer{}
+	for _, d := range slices.Sorted(maps.Keys(b.elsewhere)) {
+		if !b.kept[d] {
+			s.Elsewhere = append(s.Elsewhere, layout.Layer{Digest: d, Size: b.elsewhere[d]})
+		}
+	}
 }
 
 // spoiled tells whether the snapshot would need what is damaged in the vault.

@@ -12,6 +12,7 @@ import (
 
 	"lastro/mirror"
 	"lastro/store/ledger"
+	"lastro/store/vault/catalog"
 	"lastro/store/vault/layout"
 )
 
@@ -160,40 +161,39 @@ var errNotHeld = errors.New("the local repository does not hold it: sync the ima
 // top describes an image, with what is wrong with it.
 func (h *holding) top(d digest.Digest, tag string) top {
 	absent := map[digest.Digest]bool{}
-	missing := h.below(d, absent, map[digest.Digest]bool{})
+	err := h.below(d, absent, map[digest.Digest]bool{}, 0)
 	list := make([]digest.Digest, 0, len(absent))
 	for a := range absent {
 		list = append(list, a)
 	}
 	n := h.nodes[d]
 	desc := ocispec.Descriptor{MediaType: n.MediaType, ArtifactType: n.ArtifactType, Digest: d, Size: n.Size}
-	t := top{Descriptor: layout.NewImage(desc, tag, list)}
-	t.refers = n.Subject != ""
-	if missing != "" {
-		t.err = fmt.Errorf("manifest %s: %w: %w", missing, errNotHeld, fs.ErrNotExist)
-	}
-	return t
+	return top{Descriptor: layout.NewImage(desc, tag, list), refers: n.Subject != "", err: err}
 }
 
-// below collects what is left out on purpose and returns what is missing, if any.
-func (h *holding) below(d digest.Digest, absent, seen map[digest.Digest]bool) (missing digest.Digest) {
+// below collects what is left out on purpose. What is missing is its error, or what
+// lies deeper than a restore would follow.
+func (h *holding) below(d digest.Digest, absent, seen map[digest.Digest]bool, depth int) (err error) {
 	if seen[d] {
-		return ""
+		return nil
 	}
 	seen[d] = true
 	if _, ok := h.nodes[d]; !ok {
 		if h.absent[d] {
 			absent[d] = true
-			return ""
+			return nil
 		}
-		return d
+		return fmt.Errorf("manifest %s: %w: %w", d, errNotHeld, fs.ErrNotExist)
+	}
+	if depth > catalog.MaxDepth {
+		return fmt.Errorf("manifest %s: indexes inside each other more than %d deep", d, catalog.MaxDepth)
 	}
 	for _, child := range h.children[d] {
-		if m := h.below(child, absent, seen); m != "" {
-			missing = m
+		if e := h.below(child, absent, seen, depth+1); e != nil {
+			err = e
 		}
 	}
-	return missing
+	return err
 }
 
 // contents is all that lies below the sound images of one repository, with sizes,
@@ -238,11 +238,31 @@ func (b *backup) reach(ctx context.Context, desc ocispec.Descriptor, absent map[
 // foreign adds a layer that has a home elsewhere, if it is kept here as well.
 func (b *backup) foreign(ctx context.Context, desc ocispec.Descriptor, into map[digest.Digest]int64) error {
 	kept, err := b.st.Has(ctx, desc)
-	if err == nil && kept {
-		b.kept[desc.Digest] = true
-		into[desc.Digest] = desc.Size
+	if err != nil {
+		return err
 	}
-	return err
+	if !kept {
+		b.elsewhere[desc.Digest] = desc.Size
+		return nil
+	}
+	b.kept[desc.Digest] = true
+	into[desc.Digest] = desc.Size
+	return nil
+}
+
+// came tells whether the store has by now a foreign layer that the snapshot before
+// left elsewhere. Before they were noted, nobody knows.
+func (b *backup) came(ctx context.Context) (bool, error) {
+	if b.parent.Elsewhere == nil {
+		return true, nil
+	}
+	for _, l := range b.parent.Elsewhere {
+		kept, err := b.st.Has(ctx, ocispec.Descriptor{Digest: l.Digest, Size: l.Size})
+		if err != nil || kept {
+			return kept, err
+		}
+	}
+	return false, nil
 }
 
 func setOf(ds []digest.Digest) map[digest.Digest]bool {

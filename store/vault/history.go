@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -38,7 +39,11 @@ func (v *Vault) history(ctx context.Context, l *ledger.Ledger, before layout.His
 		if !v.includes(e.Repo) {
 			continue
 		}
-		if err := layout.CheckEvent(e); err != nil {
+		err = layout.CheckEvent(e)
+		if err == nil && len(line)+1 >= layout.EventMax {
+			err = fmt.Errorf("%d bytes", len(line))
+		}
+		if err != nil {
 			v.Log.Warn("an event that no ledger could take back is left out of the backup", "repo", e.Repo, "tag", e.Tag, "err", err)
 			continue
 		}

@@ -26,8 +26,11 @@ func (b *backup) settle(ctx context.Context, repos []repository) ([]repository, 
 		return nil, err
 	}
 	b.all = map[digest.Digest]int64{}
-	for d := range setOf(b.parentForeign()) {
-		b.kept[d] = true
+	if p := b.parent; p != nil {
+		maps.Copy(b.kept, catalog.Foreign(*p))
+		for _, l := range p.Elsewhere {
+			b.elsewhere[l.Digest] = l.Size
+		}
 	}
 	var whole []repository
 	for _, r := range repos {
@@ -98,13 +101,6 @@ func (b *backup) keep(ctx context.Context, before map[string]ocispec.Descriptor,
 		}
 	}
 	return desc, all, err
-}
-
-func (b *backup) parentForeign() []digest.Digest {
-	if b.parent == nil {
-		return nil
-	}
-	return b.parent.Foreign
 }
 
 // parentImages is what the snapshot before has, by repository and tag.

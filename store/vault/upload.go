@@ -228,16 +228,16 @@ func (b *backup) learnRepositories(ctx context.Context, indexes []ocispec.Descri
 
 // saved is all that lies below images of an earlier snapshot.
 func (b *backup) saved(ctx context.Context, images []ocispec.Descriptor) (map[digest.Digest]int64, error) {
-	w := catalog.NewWalker(*b.parent, func(ctx context.Context, desc ocispec.Descriptor) (mirror.Manifest, error) {
+	w := b.Walker(func(ctx context.Context, desc ocispec.Descriptor) (mirror.Manifest, error) {
 		return b.ManifestNear(ctx, b.st, desc)
 	})
 	all := map[digest.Digest]int64{}
-	absent := catalog.AbsentIn(images)
-	if err := w.Load(ctx, images, absent); err != nil {
+	if err := w.Load(ctx, images); err != nil {
 		return nil, err
 	}
+	foreign := catalog.Foreign(*b.parent)
 	for _, desc := range images {
-		t := w.Tree(desc, absent)
+		t := w.Tree(desc, foreign)
 		if len(t.Faults) > 0 {
 			return nil, t.Faults[0].Err
 		}

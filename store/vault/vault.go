@@ -102,6 +102,25 @@ func (v *Vault) Verify(ctx context.Context, snapshot string, progress mirror.Pro
 	return r, nil
 }
 
+// VerifiedAll is what a verification found in all snapshots.
+type VerifiedAll struct {
+	Vault       string     `json:"vault"`
+	Snapshots   []Verified `json:"snapshots"` // oldest first
+	Requests    int64      `json:"requests"`
+	TookSeconds float64    `json:"took_seconds"`
+}
+
+// VerifyAll does for every snapshot what Verify does for one. What several of them
+// need is read once.
+func (v *Vault) VerifyAll(ctx context.Context, progress mirror.Progress) (VerifiedAll, error) {
+	start, sent := v.Now(), v.requests.Load()
+	r, err := verify.All(ctx, v.Catalog, watched(progress))
+	if err != nil {
+		return VerifiedAll{}, fmt.Errorf("verify vault %s: %w", v.Name, err)
+	}
+	return VerifiedAll{v.Name, r, v.requests.Load() - sent, v.Now().Sub(start).Seconds()}, nil
+}
+
 // What a restore is told, would do, and did.
 type (
 	RestoreOptions = restore.Options

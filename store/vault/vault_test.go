@@ -373,7 +373,7 @@ func TestARestoreBringsBackEverything(t *testing.T) {
 	}
 }
 
-func TestABackupWithNothingNewSendsTenRequestsAtAnySize(t *testing.T) {
+func TestABackupWithNothingNewSendsEightRequestsAtAnySize(t *testing.T) {
 	c := &clock{}
 	st := newStore(t, c)
 	v := openVault(t, filepath.Join(t.TempDir(), "vault"), c, nil)
@@ -383,8 +383,8 @@ func TestABackupWithNothingNewSendsTenRequestsAtAnySize(t *testing.T) {
 		backup(t, v, st)
 		for range 2 {
 			got := backup(t, v, st)
-			if got.Requests > 10 || got.NewBlobs != 0 || got.NewBytes != 0 {
-				t.Fatalf("round %d: got %d requests and %d new blobs, want at most 10 and none", round, got.Requests, got.NewBlobs)
+			if got.Requests > 8 || got.NewBlobs != 0 || got.NewBytes != 0 {
+				t.Fatalf("round %d: got %d requests and %d new blobs, want at most 8 and none", round, got.Requests, got.NewBlobs)
 			}
 			if round > 0 && got.Requests != before {
 				t.Errorf("round %d: got %d requests, before %d: they grow with something", round, got.Requests, before)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -31,11 +32,16 @@ type Catalog struct {
 	Bucket bucket.Bucket
 	Log    *slog.Logger
 	Now    func() time.Time
+	large  sync.Mutex // held while a large manifest is parsed
 }
 
-// load reads a record; parse says what it has to be.
+// load reads a record; parse says what it has to be. With a damaged one comes its
+// ETag all the same, to replace it.
 func load[T any](ctx context.Context, v *Catalog, key string, parse func([]byte) (T, error)) (T, string, error) {
 	rec, err := v.Bucket.Load(ctx, key)
+	if errors.Is(err, bucket.ErrTooLarge) {
+		return *new(T), rec.ETag, fmt.Errorf("%w: %w", layout.ErrDamaged, err)
+	}
 	if err != nil {
 		return *new(T), "", err
 	}
@@ -197,13 +203,21 @@ func (v *Catalog) collectRecords(ctx context.Context, c layout.Config) (layout.H
 		if err != nil {
 			return layout.Head{}, err
 		}
-		rec, err := v.Bucket.Load(ctx, info.Key)
+		e, _, err := load(ctx, v, info.Key, func(data []byte) (layout.Entry, error) {
+			s, err := layout.ParseSnapshot(data)
+			if err == nil && s.Vault != c.ID {
+				err = fmt.Errorf("%w: of vault %s", layout.ErrDamaged, s.Vault)
+			}
+			return s.Entry(info.Key, data), err
+		})
+		if _, bad := Damage(err); bad || errors.Is(err, layout.ErrNewer) {
+			v.Log.Warn("a record that cannot be used is no snapshot", "err", err)
+			continue
+		}
 		if err != nil {
 			return layout.Head{}, err
 		}
-		if s, err := layout.ParseSnapshot(rec.Data); err == nil && s.Vault == c.ID {
-			h.Snapshots = append(h.Snapshots, s.Entry(info.Key, rec.Data))
-		}
+		h.Snapshots = append(h.Snapshots, e)
 	}
 	slices.SortFunc(h.Snapshots, func(a, b layout.Entry) int { return strings.Compare(a.ID, b.ID) })
 	return h, nil

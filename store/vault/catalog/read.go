@@ -18,10 +18,10 @@ import (
 // AtOnce is how many objects are read or written at the same time.
 const AtOnce = 8
 
-// Blob reads a small content whole and checks it.
-func (v *Catalog) Blob(ctx context.Context, d digest.Digest, size, limit int64) ([]byte, error) {
+// blob reads a small content whole and checks it. kind is what it is.
+func (v *Catalog) blob(ctx context.Context, kind string, d digest.Digest, size, limit int64) ([]byte, error) {
 	if size > limit {
-		return nil, fmt.Errorf("blob %s: %w: %d bytes are more than the %d that it may have", d, layout.ErrDamaged, size, limit)
+		return nil, fmt.Errorf("vault %s: %s %s: %d bytes, where at most %d are read: %w", v.Bucket, kind, d, size, limit, errBeyond)
 	}
 	r, info, err := v.Bucket.Get(ctx, layout.BlobKey(d), 0)
 	if err != nil {
@@ -29,32 +29,47 @@ func (v *Catalog) Blob(ctx context.Context, d digest.Digest, size, limit int64) 
 	}
 	defer r.Close()
 	if info.Size != size {
-		return nil, fmt.Errorf("vault %s: blob %s: %w: %d bytes, not %d", v.Bucket, d, layout.ErrDamaged, info.Size, size)
+		return nil, v.damaged(kind, d, fmt.Errorf("%d bytes, not %d", info.Size, size))
 	}
 	data, err := io.ReadAll(io.LimitReader(r, size+1))
 	if err != nil {
 		return nil, err
 	}
 	if int64(len(data)) != size || d.Algorithm().FromBytes(data) != d {
-		return nil, fmt.Errorf("vault %s: blob %s: %w: its bytes do not match its digest", v.Bucket, d, layout.ErrDamaged)
+		return nil, v.damaged(kind, d, errors.New("its bytes do not match its digest"))
 	}
 	return data, nil
 }
 
+func (v *Catalog) damaged(kind string, d digest.Digest, err error) error {
+	return fmt.Errorf("vault %s: %s %s: %w: %w", v.Bucket, kind, d, layout.ErrDamaged, err)
+}
+
 // Manifest reads a manifest from the vault.
 func (v *Catalog) Manifest(ctx context.Context, desc ocispec.Descriptor) (mirror.Manifest, []byte, error) {
-	raw, err := v.Blob(ctx, desc.Digest, desc.Size, mirror.MaxManifest)
+	raw, err := v.blob(ctx, "manifest", desc.Digest, desc.Size, mirror.MaxManifest)
 	if err != nil {
 		return mirror.Manifest{}, nil, err
+	}
+	m, err := v.parseManifest(desc, raw)
+	if err != nil {
+		return m, nil, v.damaged("manifest", desc.Digest, err)
+	}
+	return m, raw, nil
+}
+
+// parseManifest reads large ones one at a time: those of next to nothing but empty
+// values take up forty times their length while they are read.
+func (v *Catalog) parseManifest(desc ocispec.Descriptor, raw []byte) (mirror.Manifest, error) {
+	if len(raw) > 1<<20 {
+		v.large.Lock()
+		defer v.large.Unlock()
 	}
 	m, err := mirror.ParseManifest(desc, raw)
 	if err == nil {
 		err = checkDigests(m)
 	}
-	if err != nil {
-		err = fmt.Errorf("%w: %w", layout.ErrDamaged, err)
-	}
-	return m, raw, err
+	return m, err
 }
 
 // checkDigests refuses references that no store can follow.
@@ -83,28 +98,32 @@ func (v *Catalog) ManifestNear(ctx context.Context, st mirror.Destination, desc 
 
 // Index reads an index of ours.
 func (v *Catalog) Index(ctx context.Context, desc ocispec.Descriptor) (ocispec.Index, error) {
-	data, err := v.Blob(ctx, desc.Digest, desc.Size, layout.MaxIndex)
+	data, err := v.blob(ctx, "index", desc.Digest, desc.Size, layout.MaxIndex)
 	if err != nil {
 		return ocispec.Index{}, err
 	}
-	return layout.ParseIndex(data)
+	idx, err := layout.ParseIndex(data)
+	if err != nil {
+		return idx, fmt.Errorf("vault %s: index %s: %w", v.Bucket, desc.Digest, err)
+	}
+	return idx, nil
 }
 
 // Events reads a segment of the history back.
 func (v *Catalog) Events(ctx context.Context, s layout.Segment) ([]ledger.Event, error) {
-	data, err := v.Blob(ctx, s.Digest, s.Size, layout.SegmentMax)
+	data, err := v.blob(ctx, "history", s.Digest, s.Size, layout.SegmentMax)
 	if err != nil {
 		return nil, err
 	}
 	var events []ledger.Event
 	for e, err := range layout.ParseSegment(data) {
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("vault %s: history %s: %w", v.Bucket, s.Digest, err)
 		}
 		events = append(events, e)
 	}
 	if len(events) != s.Events {
-		return nil, fmt.Errorf("vault %s: segment %s: %w: %d events, not %d", v.Bucket, s.Digest, layout.ErrDamaged, len(events), s.Events)
+		return nil, v.damaged("history", s.Digest, fmt.Errorf("%d events, not %d", len(events), s.Events))
 	}
 	return events, nil
 }

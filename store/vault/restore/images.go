@@ -20,10 +20,10 @@ type images struct {
 	refers    map[int]bool            // which of the list have a subject
 }
 
-func newImages(w *catalog.Walker, list []ocispec.Descriptor, absent map[digest.Digest]bool) *images {
+func newImages(w *catalog.Walker, list []ocispec.Descriptor, foreign map[digest.Digest]bool) *images {
 	m := &images{list: list, referrers: map[digest.Digest][]int{}, attached: map[digest.Digest][]int{}, refers: map[int]bool{}}
 	for i, desc := range list {
-		m.trees = append(m.trees, w.Tree(desc, absent))
+		m.trees = append(m.trees, w.Tree(desc, foreign))
 		if loaded := w.Loaded[desc.Digest]; loaded.Err == nil && loaded.Subject != nil {
 			m.referrers[loaded.Subject.Digest] = append(m.referrers[loaded.Subject.Digest], i)
 			m.refers[i] = true
@@ -35,22 +35,29 @@ func newImages(w *catalog.Walker, list []ocispec.Descriptor, absent map[digest.D
 	return m
 }
 
-// closure is an image with all its referrers, each after its subject. What is
-// broken in a referrer breaks the image: it is part of it.
-func (m *images) closure(i int) catalog.Tree {
-	var all catalog.Tree
-	seen := map[digest.Digest]bool{}
-	m.add(&all, i, seen)
+// closure is an image with all its referrers.
+type closure struct {
+	catalog.Tree
+	absent []digest.Digest
+	seen   map[digest.Digest]bool
+}
+
+// closure puts each referrer after its subject. What is broken in a referrer breaks
+// the image: it is part of it.
+func (m *images) closure(i int) closure {
+	all := closure{seen: map[digest.Digest]bool{}}
+	m.add(&all, i)
 	return all
 }
 
-func (m *images) add(all *catalog.Tree, i int, seen map[digest.Digest]bool) {
+func (m *images) add(all *closure, i int) {
 	t := m.trees[i]
+	all.absent = append(all.absent, layout.AbsentOf(m.list[i])...)
 	all.Faults = append(all.Faults, t.Faults...)
 	var fresh []digest.Digest
 	for _, manifest := range t.Manifests {
-		if d := manifest.Descriptor.Digest; !seen[d] {
-			seen[d] = true
+		if d := manifest.Descriptor.Digest; !all.seen[d] {
+			all.seen[d] = true
 			fresh = append(fresh, d)
 			all.Manifests = append(all.Manifests, manifest)
 		}
@@ -58,7 +65,7 @@ func (m *images) add(all *catalog.Tree, i int, seen map[digest.Digest]bool) {
 	all.Blobs = append(all.Blobs, t.Blobs...)
 	for _, d := range fresh {
 		for _, referrer := range m.referrers[d] {
-			m.add(all, referrer, seen)
+			m.add(all, referrer)
 		}
 	}
 }

@@ -58,13 +58,12 @@ type Image struct {
 
 // repositoryPlan is what is to be done in one repository, in order.
 type repositoryPlan struct {
-	name   string
-	index  ocispec.Descriptor
-	whole  bool // all images of the snapshot are selected and can be read
-	units  []unit
-	absent map[digest.Digest]bool
-	fetch  []ocispec.Descriptor   // blobs that the store does not have
-	all    map[digest.Digest]bool // everything below
+	name  string
+	index ocispec.Descriptor
+	whole bool // all images of the snapshot are selected and can be read
+	units []unit
+	fetch []ocispec.Descriptor   // blobs that the store does not have
+	all   map[digest.Digest]bool // everything below
 }
 
 // unit is what one publication makes visible: an image with its referrers.
@@ -72,6 +71,7 @@ type unit struct {
 	desc      ocispec.Descriptor
 	manifests []mirror.Manifest
 	blobs     []digest.Digest
+	absent    []digest.Digest
 }
 
 // attached says that the unit is only part of another image: a referrer, or what
@@ -142,12 +142,12 @@ func (p *planner) repository(ctx context.Context, repo string, desc ocispec.Desc
 	if err != nil {
 		return err
 	}
-	w := catalog.NewWalker(p.plan.record, p.read)
-	r := repositoryPlan{name: repo, index: desc, absent: catalog.AbsentIn(idx.Manifests), all: map[digest.Digest]bool{}}
-	if err := w.Load(ctx, idx.Manifests, r.absent); err != nil {
+	w := p.Walker(p.read)
+	r := repositoryPlan{name: repo, index: desc, all: map[digest.Digest]bool{}}
+	if err := w.Load(ctx, idx.Manifests); err != nil {
 		return err
 	}
-	images := newImages(w, idx.Manifests, r.absent)
+	images := newImages(w, idx.Manifests, catalog.Foreign(p.plan.record))
 	selected := images.selected(func(tag string) bool { return p.choose.tag(repo, tag) })
 	r.whole = len(selected) == len(idx.Manifests)
 	for _, i := range selected {
@@ -205,7 +205,7 @@ func (p *planner) image(ctx context.Context, r *repositoryPlan, images *images, 
 }
 
 // faultOf is why an image cannot be restored from the vault.
-func faultOf(tag string, t catalog.Tree) error {
+func faultOf(tag string, t closure) error {
 	if len(t.Faults) > 0 {
 		return t.Faults[0].Err
 	}
@@ -221,8 +221,8 @@ func (p *planner) fail(r *repositoryPlan, f catalog.Failure) {
 }
 
 // contents takes down what an image needs and what of it is to be fetched.
-func (p *planner) contents(ctx context.Context, r *repositoryPlan, top ocispec.Descriptor, t catalog.Tree) error {
-	u := unit{desc: top, manifests: t.Manifests}
+func (p *planner) contents(ctx context.Context, r *repositoryPlan, top ocispec.Descriptor, t closure) error {
+	u := unit{desc: top, manifests: t.Manifests, absent: t.absent}
 	for _, m := range t.Manifests {
 		r.all[m.Descriptor.Digest] = true
 		if _, err := p.missing(ctx, m.Descriptor); err != nil {

@@ -207,7 +207,7 @@ func (r *restore) publish(ctx context.Context, p repositoryPlan, u unit) error {
 		desc := u.desc
 		desc.Annotations = nil
 		_, err := r.st.Publish(ctx, mirror.Publication{
-			Repo: p.name, Tag: f.Tag, Root: desc, Manifests: u.manifests, Absent: layout.AbsentOf(u.desc),
+			Repo: p.name, Tag: f.Tag, Root: desc, Manifests: u.manifests, Absent: u.absent,
 			Kind: ledger.Restored, By: r.o.By, Reason: "snapshot " + r.plan.Snapshot,
 		})
 		if err != nil {

@@ -1,7 +1,8 @@
-// Package verify reads and hashes everything that a snapshot in a vault needs.
+// Package verify reads and hashes everything that snapshots in a vault need.
 //
-// It reads in the order of references: the commit record, the history, the root, the
-// indexes of repositories, the manifests, then all blobs. It changes nothing but the
-// head, where it notes when the snapshot was found right, or what is damaged, and
-// adds a receipt.
+// It reads in the order of references: the commit records, the history, the roots, the
+// indexes of repositories, the manifests of one repository after the other, then all
+// blobs. What several snapshots need is read once. It changes nothing but the head,
+// where it notes when a snapshot was found right, or what is damaged, and adds a
+// receipt for each snapshot.
 package verify

@@ -1,27 +1,19 @@
 package verify
 
 import (
-	"cmp"
 	"context"
-	"fmt"
-	"io"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
-	"github.com/oklog/ulid/v2"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
 	"lastro/mirror"
-	"lastro/store/vault/bucket"
 	"lastro/store/vault/catalog"
 	"lastro/store/vault/layout"
 )
 
-// Report is what a verification found. It is also the receipt in the vault.
+// Report is what a verification found in a snapshot. It is also the receipt in the vault.
 type Report struct {
 	Format      int       `json:"format"`
 	Vault       string    `json:"vault"`
@@ -44,59 +36,113 @@ type Problem struct {
 	Error  string        `json:"error"`
 }
 
-// verify is one run of Verify.
-type verify struct {
-	*catalog.Catalog
-	progress mirror.Progress
-	images   []string
-	needs    map[digest.Digest]*need
-	problems map[digest.Digest]Problem
-	seen     map[digest.Digest]bool // all blobs that were looked at
-	mu       sync.Mutex
-	report   Report
-}
-
-// need is a content of the snapshot: how long it is and which images need it.
-type need struct {
-	size   int64
-	images []int32
-	read   bool // was hashed while walking
-}
-
 // Snapshot reads and hashes everything that a snapshot needs: "" or "latest", an id,
 // or the start of one. What it finds is in the report, in a receipt in the vault,
 // and in its head, from where the next backup repairs what it can. Only a vault
 // that cannot be read is an error. progress may not be nil.
 func Snapshot(ctx context.Context, c *catalog.Catalog, snapshot string, progress mirror.Progress) (Report, error) {
-	r := &verify{Catalog: c, progress: progress, needs: map[digest.Digest]*need{}, problems: map[digest.Digest]Problem{}, seen: map[digest.Digest]bool{}}
-	r.report = Report{Format: layout.Format, Vault: c.Name, Problems: []Problem{}}
-	err := r.run(ctx, snapshot)
-	return r.report, err
+	reports, err := run(ctx, c, progress, func(h layout.Head) ([]layout.Entry, error) {
+		e, err := h.Pick(snapshot, time.Time{})
+		return []layout.Entry{e}, err
+	})
+	if len(reports) == 0 {
+		return Report{Format: layout.Format, Vault: c.Name, Problems: []Problem{}}, err
+	}
+	return reports[0], err
 }
 
-func (r *verify) run(ctx context.Context, snapshot string) error {
-	c, err := r.Config(ctx)
+// All does the same for every snapshot there is, with a report for each, the oldest
+// first. What several snapshots need is read once.
+func All(ctx context.Context, c *catalog.Catalog, progress mirror.Progress) ([]Report, error) {
+	return run(ctx, c, progress, func(h layout.Head) ([]layout.Entry, error) { return h.Snapshots, nil })
+}
+
+// verify is one run.
+type verify struct {
+	*catalog.Catalog
+	progress  mirror.Progress
+	snapshots []*snapshot
+	roots     map[digest.Digest]ocispec.Index
+	segments  map[layout.Segment]bool // that were read
+	repos     map[string][]*version
+	needs     map[digest.Digest]*need
+
+	mu       sync.Mutex
+	problems map[digest.Digest]Problem
+}
+
+// snapshot is what is known of one.
+type snapshot struct {
+	entry    layout.Entry
+	record   layout.Snapshot
+	own      []digest.Digest // its record and its history
+	root     *need
+	versions map[*version]bool
+	report   Report
+}
+
+// version is a repository as one or more snapshots have it.
+type version struct {
+	repo  string
+	index ocispec.Descriptor
+	of    layout.Snapshot // one of the snapshots that have it: all keep the same foreign layers
+	needs []*need
+}
+
+// need is a content: how long it is and which images need it.
+type need struct {
+	digest digest.Digest
+	size   int64
+	images []*image
+	read   bool // was hashed while walking
+}
+
+// image is one of a version of its repository.
+type image struct {
+	name string
+	in   *version
+}
+
+func run(ctx context.Context, c *catalog.Catalog, progress mirror.Progress, pick func(layout.Head) ([]layout.Entry, error)) ([]Report, error) {
+	config, err := c.Config(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	h, _, err := r.Head(ctx, c)
+	h, _, err := c.Head(ctx, config)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	e, err := h.Pick(snapshot, time.Time{})
+	entries, err := pick(h)
 	if err != nil {
+		return nil, err
+	}
+	r := &verify{
+		Catalog: c, progress: progress,
+		roots: map[digest.Digest]ocispec.Index{}, segments: map[layout.Segment]bool{}, repos: map[string][]*version{},
+		needs: map[digest.Digest]*need{}, problems: map[digest.Digest]Problem{},
+	}
+	if err := r.all(ctx, entries); err != nil {
+		return nil, err
+	}
+	reports := make([]Report, len(r.snapshots))
+	for i, s := range r.snapshots {
+		r.conclude(s)
+		reports[i] = s.report
+	}
+	return reports, r.record(ctx, config, reports)
+}
+
+// all reads everything, each thing once.
+func (r *verify) all(ctx context.Context, entries []layout.Entry) error {
+	for _, e := range entries {
+		if err := r.snapshot(ctx, e); err != nil {
+			return err
+		}
+	}
+	if err := r.repositories(ctx); err != nil {
 		return err
 	}
-	r.report.Snapshot, r.report.Time = e.ID, r.Now().UTC()
-	s, err := r.Record(ctx, e)
-	if err == nil {
-		err = r.snapshot(ctx, s)
-	}
-	if err = r.found(e.Digest, err); err != nil {
-		return err
-	}
-	r.report.Problems = slices.SortedFunc(maps.Values(r.problems), func(a, b Problem) int { return cmp.Compare(a.Digest, b.Digest) })
-	return r.receipt(ctx, c)
+	return r.hashAll(ctx)
 }
 
 // found takes down a problem of the vault; other errors it returns.
@@ -109,207 +155,4 @@ func (r *verify) found(d digest.Digest, err error) error {
 	defer r.mu.Unlock()
 	r.problems[d] = Problem{d, kind, []string{}, err.Error()}
 	return nil
-}
-
-func (r *verify) snapshot(ctx context.Context, s layout.Snapshot) error {
-	for _, g := range s.History.Segments {
-		r.seen[g.Digest] = true
-		_, err := r.Events(ctx, g)
-		if err := r.found(g.Digest, err); err != nil {
-			return err
-		}
-	}
-	root, err := r.ours(ctx, s.Root)
-	if err != nil {
-		return err
-	}
-	for _, desc := range root.Manifests {
-		if err := r.repository(ctx, s, desc); err != nil {
-			return err
-		}
-	}
-	if err := r.read(ctx); err != nil {
-		return err
-	}
-	all := map[digest.Digest]int64{}
-	for d, n := range r.needs {
-		all[d] = n.size
-	}
-	var closure digest.Digest
-	r.report.Blobs, r.report.Bytes, closure = layout.Measure(all)
-	if len(r.problems) == 0 && closure != s.Closure {
-		r.problems[s.Closure] = Problem{s.Closure, "incomplete", []string{}, fmt.Sprintf("%d blobs are named below the root, the record counts %d", len(all), s.Blobs)}
-	}
-	r.blame()
-	return nil
-}
-
-// ours reads an index of ours.
-func (r *verify) ours(ctx context.Context, desc ocispec.Descriptor) (ocispec.Index, error) {
-	r.need(desc, -1).read = true
-	idx, err := r.Index(ctx, desc)
-	return idx, r.found(desc.Digest, err)
-}
-
-func (r *verify) need(desc ocispec.Descriptor, image int32) *need {
-	n := r.needs[desc.Digest]
-	if n == nil {
-		n = &need{size: desc.Size}
-		r.needs[desc.Digest] = n
-		r.seen[desc.Digest] = true
-	}
-	if image >= 0 {
-		n.images = append(n.images, image)
-	}
-	return n
-}
-
-// repository reads all manifests of one and takes down what they need.
-func (r *verify) repository(ctx context.Context, s layout.Snapshot, desc ocispec.Descriptor) error {
-	idx, err := r.ours(ctx, desc)
-	if err != nil {
-		return err
-	}
-	w := catalog.NewWalker(s, func(ctx context.Context, desc ocispec.Descriptor) (mirror.Manifest, error) {
-		m, _, err := r.Manifest(ctx, desc)
-		return m, err
-	})
-	absent := catalog.AbsentIn(idx.Manifests)
-	if err := w.Load(ctx, idx.Manifests, absent); err != nil {
-		return err
-	}
-	for _, top := range idx.Manifests {
-		t := w.Tree(top, absent)
-		image := int32(len(r.images))
-		r.images = append(r.images, fullName(desc.Annotations[layout.AnnotationRepository], top))
-		if err := r.tree(t, image); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func fullName(repo string, desc ocispec.Descriptor) string {
-	if tag := layout.TagOf(desc); tag != "" {
-		return repo + ":" + tag
-	}
-	return repo + "@" + desc.Digest.String()
-}
-
-func (r *verify) tree(t catalog.Tree, image int32) error {
-	for _, f := range t.Faults {
-		r.need(ocispec.Descriptor{Digest: f.Digest}, image).read = true
-		if err := r.found(f.Digest, f.Err); err != nil {
-			return err
-		}
-	}
-	for _, m := range t.Manifests {
-		r.need(m.Descriptor, image).read = true
-	}
-	for _, blob := range t.Blobs {
-		r.need(blob, image)
-	}
-	return nil
-}
-
-// read hashes all blobs, many at once.
-func (r *verify) read(ctx context.Context) error {
-	var bytes int64
-	todo := slices.DeleteFunc(slices.Sorted(maps.Keys(r.needs)), func(d digest.Digest) bool { return r.needs[d].read })
-	for _, d := range todo {
-		bytes += r.needs[d].size
-	}
-	r.progress.Plan(len(todo), bytes)
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(catalog.AtOnce)
-	for _, d := range todo {
-		g.Go(func() error {
-			err := r.hash(gctx, d, r.needs[d].size)
-			r.progress.Done(d.String(), err)
-			return r.found(d, err)
-		})
-	}
-	return g.Wait()
-}
-
-func (r *verify) hash(ctx context.Context, d digest.Digest, size int64) error {
-	body, _, err := r.Bucket.Get(ctx, layout.BlobKey(d), 0)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	verifier := d.Verifier()
-	n, err := io.CopyBuffer(io.MultiWriter(verifier, counter{r.progress}), onlyReader{io.LimitReader(body, size+1)}, make([]byte, 128<<10))
-	if err != nil {
-		return err
-	}
-	if n != size || !verifier.Verified() {
-		return fmt.Errorf("vault %s: blob %s: %w: its bytes do not match its digest and size", r.Bucket, d, layout.ErrDamaged)
-	}
-	return nil
-}
-
-type onlyReader struct{ io.Reader }
-
-// counter tells a progress what passes.
-type counter struct{ p mirror.Progress }
-
-func (c counter) Write(p []byte) (int, error) {
-	c.p.Bytes(int64(len(p)))
-	return len(p), nil
-}
-
-// blame names the images that a problem is in.
-func (r *verify) blame() {
-	for d, p := range r.problems {
-		n := r.needs[d]
-		if n == nil {
-			continue
-		}
-		for _, i := range n.images {
-			p.Images = append(p.Images, r.images[i])
-		}
-		slices.Sort(p.Images)
-		p.Images = slices.Compact(p.Images)
-		r.problems[d] = p
-	}
-}
-
-// receipt leaves what was found in the vault.
-func (r *verify) receipt(ctx context.Context, c layout.Config) error {
-	id := ulid.MustNew(ulid.Timestamp(r.report.Time), ulid.DefaultEntropy()).String()
-	data, err := layout.Encode(r.report)
-	if err != nil {
-		return err
-	}
-	if _, err := r.Bucket.Put(ctx, layout.DirVerified+r.report.Snapshot+"/"+id+".json", bucket.Bytes(data)); err != nil {
-		return err
-	}
-	return r.ChangeHead(ctx, c, func(h *layout.Head) {
-		for i, e := range h.Snapshots {
-			if e.ID != r.report.Snapshot {
-				continue
-			}
-			h.Snapshots[i].Verified = time.Time{}
-			if len(r.report.Problems) == 0 {
-				h.Snapshots[i].Verified = r.report.Time
-			}
-		}
-		h.Damaged = r.damaged(h.Damaged)
-	})
-}
-
-// damaged takes off the list what was found right and puts on it what was not.
-func (r *verify) damaged(list []digest.Digest) []digest.Digest {
-	set := map[digest.Digest]bool{}
-	for _, d := range list {
-		set[d] = true
-	}
-	for d := range r.seen {
-		delete(set, d)
-		if _, bad := r.problems[d]; bad {
-			set[d] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(set))
 }

@@ -1,0 +1,160 @@
+package vault_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lastro/store"
+	"lastro/store/vault"
+	"lastro/store/vault/layout"
+)
+
+// foreignLayer has a home elsewhere, and bytes that a store may keep.
+func foreignLayer(name string) content {
+	l := newContent("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", []byte("foreign "+name))
+	l.desc.URLs = []string{"https://example.com/" + name}
+	return l
+}
+
+func TestAForeignLayerThatComesLaterIsSaved(t *testing.T) {
+	c := &clock{}
+	st, dir := newStore(t, c), filepath.Join(t.TempDir(), "vault")
+	v := openVault(t, dir, c, nil)
+	late, never := foreignLayer("late"), foreignLayer("never")
+	img := plain("windows", content{desc: late.desc}, content{desc: never.desc})
+	publish(t, st, "r", "1", img)
+	backup(t, v, st)
+	if r := backup(t, v, st); r.NewBlobs != 0 || r.Requests > 8 {
+		t.Errorf("got %+v with nothing new, want at most 8 requests", r)
+	}
+	if err := ingest(t.Context(), st, late); err != nil {
+		t.Fatal(err)
+	}
+	r := backup(t, v, st)
+	if r.NewBlobs != 1 || r.NewBytes != late.desc.Size {
+		t.Errorf("got %d new blobs, want the layer", r.NewBlobs)
+	}
+	wantSound(t, v, "")
+	if r := backup(t, v, st); r.NewBlobs != 0 || r.Requests > 8 {
+		t.Errorf("got %+v with nothing new, want at most 8 requests", r)
+	}
+	back := newStore(t, c)
+	restore(t, v, back, vault.RestoreOptions{})
+	hashContent(t, back, late.desc.Digest)
+	if has, err := back.Has(t.Context(), never.desc); err != nil || has {
+		t.Errorf("got %v, %v; want the other layer left elsewhere", has, err)
+	}
+}
+
+// TestASnapshotThatDoesNotNoteForeignLayersIsLookedThrough has the record of an
+// earlier version of the program.
+func TestASnapshotThatDoesNotNoteForeignLayersIsLookedThrough(t *testing.T) {
+	c := &clock{}
+	st, dir := newStore(t, c), filepath.Join(t.TempDir(), "vault")
+	v := openVault(t, dir, c, nil)
+	late := foreignLayer("late")
+	publish(t, st, "r", "1", plain("windows", content{desc: late.desc}))
+	backup(t, v, st)
+	var head layout.Head
+	readJSON(t, filepath.Join(dir, layout.KeyHead), &head)
+	e := &head.Snapshots[0]
+	var record map[string]any
+	readJSON(t, filepath.Join(dir, e.Record), &record)
+	delete(record, "elsewhere")
+	e.Digest = digest.FromBytes(writeJSON(t, filepath.Join(dir, e.Record), record))
+	writeJSON(t, filepath.Join(dir, layout.KeyHead), head)
+	if err := ingest(t.Context(), st, late); err != nil {
+		t.Fatal(err)
+	}
+	if r := backup(t, v, st); r.NewBlobs != 1 || len(r.Failed) > 0 {
+		t.Errorf("got %+v, want the layer saved", r)
+	}
+}
+
+func writeJSON(t *testing.T, path string, v any) []byte {
+	t.Helper()
+	raw, err := json.Marshal(v)
+	if err == nil {
+		err = os.WriteFile(path, raw, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// TestAKeptSparseImageHidesNothing has a tag that stays as the snapshot before has
+// it, without a child, beside an image that by now has that child.
+func TestAKeptSparseImageHidesNothing(t *testing.T) {
+	c := &clock{}
+	data := t.TempDir()
+	st := openStore(t, data, c, nil)
+	defer st.Close()
+	v := openVault(t, filepath.Join(t.TempDir(), "vault"), c, nil)
+	amd, arm := plain("amd64"), plain("arm64")
+	sparse := index("arm64", amd)
+	publish(t, st, "r", "moved", sparse)
+	backup(t, v, st)
+
+	publish(t, st, "r", "whole", index("", arm, amd))
+	broken := plain("broken")
+	publish(t, st, "r", "moved", broken)
+	lost := broken.blobs[1].desc.Digest.Encoded()
+	if err := os.Remove(filepath.Join(data, "registry/docker/registry/v2/blobs/sha256", lost[:2], lost, "data")); err != nil {
+		t.Fatal(err)
+	}
+	r := backup(t, v, st)
+	if len(r.Failed) != 1 || r.Failed[0].Kept != sparse.root.desc.Digest {
+		t.Fatalf("got %+v, want the sparse image kept", r.Failed)
+	}
+	wantSound(t, v, "")
+	back := newStore(t, c)
+	restored := restore(t, v, back, vault.RestoreOptions{})
+	got := stateOf(t, back)
+	if len(restored.Failed) > 0 || got.Tags["r:moved"] != sparse.root.desc.Digest {
+		t.Errorf("got %+v and %v", restored.Failed, got.Tags)
+	}
+	whole := got.Tags["r:whole"]
+	all, err := back.Closure(t.Context(), "r", whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range slices.Concat(arm.blobs, arm.manifests) {
+		if !slices.ContainsFunc(all, func(got store.Content) bool { return got.Digest == want.desc.Digest }) {
+			t.Errorf("%s of the child is missing", want.desc.Digest)
+		}
+	}
+	// A third machine, and one repository alone, find the same.
+	only := newStore(t, c)
+	restore(t, v, only, vault.RestoreOptions{Patterns: []string{"r:whole"}})
+	if n := stateOf(t, only).Manifests["r@"+whole.String()]; n != len(all) {
+		t.Errorf("got %d contents, want %d", n, len(all))
+	}
+}
+
+// TestASparseReferrerIsRestoredWithItsSubject has an index that refers to an image
+// without a tag and leaves out a child.
+func TestASparseReferrerIsRestoredWithItsSubject(t *testing.T) {
+	c := &clock{}
+	st, v := newStore(t, c), openVault(t, filepath.Join(t.TempDir(), "vault"), c, nil)
+	subject, out := plain("subject"), plain("left out")
+	part := plain("part")
+	idx := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, ArtifactType: "application/vnd.example", Subject: &subject.root.desc, Manifests: []ocispec.Descriptor{part.root.desc, out.root.desc}}
+	idx.SchemaVersion = 2
+	referrer := image{root: encoded(ocispec.MediaTypeImageIndex, idx), blobs: part.blobs, absent: []digest.Digest{out.root.desc.Digest}}
+	referrer.manifests = append(slices.Clone(part.manifests), referrer.root)
+	publish(t, st, "r", "", subject)
+	publish(t, st, "r", "", referrer)
+	first := backup(t, v, st)
+	if len(first.Failed) > 0 {
+		t.Errorf("got %+v", first.Failed)
+	}
+	wantSound(t, v, "")
+	restoresTo(t, v, c, first.Snapshot, stateOf(t, st))
+}

@@ -1,0 +1,115 @@
+package verify
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/opencontainers/go-digest"
+
+	"lastro/store/vault/bucket"
+	"lastro/store/vault/layout"
+)
+
+// conclude says what was found in a snapshot.
+func (r *verify) conclude(s *snapshot) {
+	all := map[digest.Digest]int64{}
+	if s.root != nil {
+		all[s.root.digest] = s.root.size
+	}
+	for v := range s.versions {
+		for _, n := range v.needs {
+			all[n.digest] = n.size
+		}
+	}
+	for d, p := range r.problems {
+		if _, needed := all[d]; needed || slices.Contains(s.own, d) {
+			p.Images = r.hurt(s, d)
+			s.report.Problems = append(s.report.Problems, p)
+		}
+	}
+	var closure digest.Digest
+	s.report.Blobs, s.report.Bytes, closure = layout.Measure(all)
+	if want := s.record.Closure; len(s.report.Problems) == 0 && closure != want {
+		s.report.Problems = append(s.report.Problems, Problem{want, "incomplete", []string{}, fmt.Sprintf("%d blobs are named below the root, the record counts %d", len(all), s.record.Blobs)})
+	}
+	slices.SortFunc(s.report.Problems, func(a, b Problem) int { return cmp.Compare(a.Digest, b.Digest) })
+}
+
+// hurt names the images of a snapshot that need a content.
+func (r *verify) hurt(s *snapshot, d digest.Digest) []string {
+	names := []string{}
+	if n := r.needs[d]; n != nil {
+		for _, img := range n.images {
+			if s.versions[img.in] {
+				names = append(names, img.name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// record leaves what was found in the vault.
+func (r *verify) record(ctx context.Context, c layout.Config, reports []Report) error {
+	for _, report := range reports {
+		if err := r.receipt(ctx, report); err != nil {
+			return err
+		}
+	}
+	return r.ChangeHead(ctx, c, func(h *layout.Head) {
+		for _, report := range reports {
+			note(h.Snapshots, report)
+		}
+		h.Damaged = r.damaged(h.Damaged)
+	})
+}
+
+func (r *verify) receipt(ctx context.Context, report Report) error {
+	id := ulid.MustNew(ulid.Timestamp(report.Time), ulid.DefaultEntropy()).String()
+	data, err := layout.Encode(report)
+	if err != nil {
+		return err
+	}
+	_, err = r.Bucket.Put(ctx, layout.DirVerified+report.Snapshot+"/"+id+".json", bucket.Bytes(data))
+	return err
+}
+
+// note keeps when a snapshot was found right.
+func note(entries []layout.Entry, report Report) {
+	for i, e := range entries {
+		if e.ID != report.Snapshot {
+			continue
+		}
+		entries[i].Verified = time.Time{}
+		if len(report.Problems) == 0 {
+			entries[i].Verified = report.Time
+		}
+	}
+}
+
+// damaged takes off the list what was found right and puts on it what was not.
+func (r *verify) damaged(list []digest.Digest) []digest.Digest {
+	set := map[digest.Digest]bool{}
+	for _, d := range list {
+		set[d] = true
+	}
+	for d := range r.needs {
+		r.settle(set, d)
+	}
+	for g := range r.segments {
+		r.settle(set, g.Digest)
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+func (r *verify) settle(set map[digest.Digest]bool, d digest.Digest) {
+	delete(set, d)
+	if _, bad := r.problems[d]; bad {
+		set[d] = true
+	}
+}

@@ -1,0 +1,179 @@
+package vault_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lastro/store/vault"
+	"lastro/store/vault/bucket"
+	"lastro/store/vault/layout"
+)
+
+// someSnapshots saves a store whose repositories change by turns.
+func someSnapshots(t *testing.T, c *clock, v *vault.Vault) {
+	t.Helper()
+	st := newStore(t, c)
+	sample(t, st)
+	backup(t, v, st)
+	publish(t, st, "docker.io/library/a", "1", plain("third", sharedLayer()))
+	backup(t, v, st)
+	backup(t, v, st) // nothing new
+	publish(t, st, "other", "1", plain("other", sharedLayer()))
+	backup(t, v, st)
+}
+
+func TestAllSnapshotsAreVerifiedInOneReading(t *testing.T) {
+	c := &clock{}
+	dir := filepath.Join(t.TempDir(), "vault")
+	someSnapshots(t, c, openVault(t, dir, c, nil))
+	var opened countingBucket
+	v := openVault(t, dir, c, func(b bucket.Bucket) bucket.Bucket { opened = counting(b); return opened })
+	all, err := v.VerifyAll(t.Context(), nil)
+	if err != nil || len(all.Snapshots) != 4 || all.Vault != "main" || all.Requests == 0 {
+		t.Fatalf("got %+v, %v; want four reports", all, err)
+	}
+	for key, n := range opened.gets {
+		if n != 1 {
+			t.Errorf("%s was read %d times", key, n)
+		}
+	}
+	if blobs := files(t, dir, "blobs"); len(opened.gets) != len(blobs) {
+		t.Errorf("%d of %d blobs were read", len(opened.gets), len(blobs))
+	}
+	list, err := v.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range list.Snapshots {
+		if s.Verified == nil {
+			t.Errorf("%s does not count as verified", s.ID)
+		}
+		// One alone finds the same.
+		want := verified(t, v, s.ID)
+		got := all.Snapshots[i]
+		want.Time, want.Requests, want.TookSeconds = got.Time, got.Requests, got.TookSeconds
+		if diff := cmp.Diff(want, got); diff != "" || got.Blobs == 0 || got.Snapshot != s.ID || len(got.Problems) > 0 {
+			t.Errorf("%s: %s %+v", s.ID, diff, got.Problems)
+		}
+		if got := files(t, dir, layout.DirVerified+s.ID); len(got) != 2 {
+			t.Errorf("%s: got receipts %v, want one of each verification", s.ID, got)
+		}
+	}
+}
+
+func TestAProblemIsReportedInTheSnapshotsThatHaveIt(t *testing.T) {
+	shared := []string{"docker.io/library/a:1", "docker.io/library/a:2", "docker.io/library/b:multi"}
+	for _, x := range []struct {
+		name  string
+		blob  func(shown vault.Contents) string // key of what is lost, by what the second snapshot shows
+		hurts [4][]string                       // tags, by snapshot; nil: it is not needed there
+	}{
+		{
+			name:  "a layer of an image that moved away",
+			blob:  func(vault.Contents) string { return layout.BlobKey(plain("a-1-moved").blobs[1].desc.Digest) },
+			hurts: [4][]string{{"docker.io/library/a:1"}, {}, {}, {}},
+		},
+		{
+			name:  "a layer that all have, one more in the newest",
+			blob:  func(vault.Contents) string { return layout.BlobKey(sharedLayer().desc.Digest) },
+			hurts: [4][]string{shared, shared, shared, append(shared, "other:1")},
+		},
+		{
+			name:  "a layer of the newest",
+			blob:  func(vault.Contents) string { return layout.BlobKey(plain("other").blobs[1].desc.Digest) },
+			hurts: [4][]string{nil, nil, nil, {"other:1"}},
+		},
+		{
+			name:  "a manifest",
+			blob:  func(vault.Contents) string { return layout.BlobKey(plain("third", sharedLayer()).root.desc.Digest) },
+			hurts: [4][]string{nil, {"docker.io/library/a:1"}, {"docker.io/library/a:1"}, {"docker.io/library/a:1"}},
+		},
+		{
+			name:  "the index of a repository",
+			blob:  func(s vault.Contents) string { return layout.BlobKey(s.Repositories[0].Index.Digest) },
+			hurts: [4][]string{nil, {}, {}, {}},
+		},
+		{
+			name:  "a root",
+			blob:  func(s vault.Contents) string { return layout.BlobKey(s.Root.Digest) },
+			hurts: [4][]string{nil, {}, {}, nil},
+		},
+		{
+			name:  "the first history",
+			blob:  func(s vault.Contents) string { return layout.BlobKey(s.History.Segments[0].Digest) },
+			hurts: [4][]string{{}, {}, {}, {}},
+		},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			c := &clock{}
+			dir := filepath.Join(t.TempDir(), "vault")
+			v := openVault(t, dir, c, nil)
+			someSnapshots(t, c, v)
+			list, err := v.List(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			shown, err := v.Show(t.Context(), list.Snapshots[1].ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Remove(filepath.Join(dir, x.blob(shown))); err != nil {
+				t.Fatal(err)
+			}
+			got, err := v.VerifyAll(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if list, err = v.List(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for i, r := range got.Snapshots {
+				var hurts []string
+				for _, p := range r.Problems {
+					hurts = slices.DeleteFunc(p.Images, func(name string) bool { return strings.Contains(name, "@") })
+				}
+				if diff := cmp.Diff(x.hurts[i], hurts); diff != "" || len(r.Problems) > 1 {
+					t.Errorf("snapshot %d: got %+v %s", i, r.Problems, diff)
+				}
+				if right := list.Snapshots[i].Verified != nil; right != (x.hurts[i] == nil) {
+					t.Errorf("snapshot %d counts as verified: %v", i, right)
+				}
+			}
+			var head layout.Head
+			if readJSON(t, filepath.Join(dir, layout.KeyHead), &head); len(head.Damaged) != 1 {
+				t.Errorf("got %v to be repaired, want the one", head.Damaged)
+			}
+		})
+	}
+}
+
+func TestAVaultWithoutSnapshotsHasNothingToVerify(t *testing.T) {
+	c := &clock{}
+	v := openVault(t, filepath.Join(t.TempDir(), "vault"), c, nil)
+	if _, err := v.VerifyAll(t.Context(), nil); !errors.Is(err, vault.ErrNoVault) {
+		t.Errorf("got %v, want ErrNoVault", err)
+	}
+}
+
+// BenchmarkVerifyAll reads many snapshots that have most in common.
+func BenchmarkVerifyAll(b *testing.B) {
+	c := &clock{}
+	st := benchStore(b, c)
+	v := openVault(b, filepath.Join(b.TempDir(), "vault"), c, nil)
+	for i := range 10 {
+		publish(b, st, "small", fmt.Sprint(i), plain(fmt.Sprint("small ", i)))
+		backup(b, v, st)
+	}
+	for b.Loop() {
+		if _, err := v.VerifyAll(b.Context(), nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
