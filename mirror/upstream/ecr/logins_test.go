@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -260,6 +261,44 @@ func TestAWSThatDoesNotAnswerIsGivenUp(t *testing.T) {
 	})
 }
 
+// deafLater answers the first request only.
+type deafLater struct{ *fakeAWS }
+
+func (d deafLater) RoundTrip(r *http.Request) (*http.Response, error) {
+	if d.requests.Load() > 0 {
+		return deafAWS{}.RoundTrip(r)
+	}
+	return d.fakeAWS.RoundTrip(r)
+}
+
+func TestARenewalDoesNotHoldUpThoseWhoHaveALogin(t *testing.T) {
+	alone(t)
+	synctest.Test(t, func(t *testing.T) {
+		l := &Logins{Transport: deafLater{&fakeAWS{t: t}}}
+		passwordAfter(t, l, 0)
+		time.Sleep(10 * time.Hour)
+		started := time.Now()
+		if got := passwordAfter(t, l, 0); got != "secret-1" || time.Since(started) != renewTimeout {
+			t.Errorf("%s after %v", got, time.Since(started))
+		}
+	})
+}
+
+func TestAnAnswerWithoutALoginIsRefused(t *testing.T) {
+	for _, host := range []string{privateHostName, publicHostName} {
+		alone(t)
+		aws := &fakeAWS{t: t}
+		empty := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+			_, _ = io.WriteString(w, "{}")
+		})
+		aws.fail.Store(&empty)
+		l := Logins{Transport: aws}
+		_, _, _, err := l.Login(t.Context(), host, Settings{})
+		wantError(t, err, host, "no login that can be used")
+	}
+}
+
 func TestThrottledRequestsAreSentAgainLater(t *testing.T) {
 	alone(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -307,7 +346,7 @@ func TestErrorsSayWhoLacksWhat(t *testing.T) {
 		{"an expired session", privateHostName, Settings{}, "ExpiredTokenException", "The security token is expired", []string{"renew the AWS credentials"}},
 		{"an unknown key", privateHostName, Settings{}, "UnrecognizedClientException", "The security token is invalid", []string{"check the access key"}},
 		{"a signature that does not match", privateHostName, Settings{}, "InvalidSignatureException", "The canonical string should have been x-amz-security-token:" + sessionToken, []string{"InvalidSignatureException (", "clock"}},
-		{"a server that repeats the token", privateHostName, Settings{}, "AccessDeniedException", strings.Repeat("x", maxCause-len(sessionToken)) + sessionToken + sessionToken, []string{"xxx…"}},
+		{"a server that repeats the token", privateHostName, Settings{}, "AccessDeniedException", strings.Repeat("x", maxCause-len("AccessDeniedException: "+sessionToken)-10) + sessionToken + sessionToken, []string{"xxx……"}},
 		{"control characters", privateHostName, Settings{}, "AccessDeniedException", "a\x1b[2J\nb", []string{"a [2J b"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
