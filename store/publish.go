@@ -17,10 +17,11 @@ import (
 )
 
 // Publish makes an image visible whose content was all ingested. The order is
-// what makes a crash harmless: edges into the ledger, links of blobs, links of
-// manifests (children first), one barrier, the tag, the event. A manifest that
-// was left out before is absent until its link is durable. Publishing what is
-// there already records nothing.
+// what makes a crash harmless, with a barrier at each semicolon: edges into the
+// ledger; names of content, links of blobs; links of manifests (children
+// first); the tag, the event. A manifest that was left out before is absent
+// until its link is durable. Publishing what is there already records nothing.
+// What a publication made visible is durable when it returns.
 func (s *Store) Publish(ctx context.Context, p mirror.Publication) (mirror.Published, error) {
 	published, err := s.publish(ctx, p)
 	if err != nil {
@@ -40,24 +41,25 @@ func (s *Store) publish(ctx context.Context, p mirror.Publication) (mirror.Publi
 	if err := s.checkPublication(ctx, p); err != nil {
 		return mirror.Published{}, err
 	}
+	blobs, err := s.blobs(ctx, p)
+	if err != nil {
+		return mirror.Published{}, err
+	}
 	if err := s.ledger.RecordGraph(ctx, p.Repo, p.Manifests, p.Absent); err != nil {
 		return mirror.Published{}, err
 	}
-	if err := s.link(ctx, p); err != nil {
+	if err := s.link(ctx, p, blobs); err != nil {
 		return mirror.Published{}, err
 	}
 	if err := s.endAbsence(ctx, p); err != nil {
 		return mirror.Published{}, err
 	}
-	if p.Checked {
-		if err := s.ledger.RecordReferrersChecked(ctx, p.Repo, s.now(), p.Root.Digest); err != nil {
-			return mirror.Published{}, err
-		}
+	published, err := s.show(ctx, p)
+	// What the upstream said is to be asked for again until it is durable.
+	if err == nil && p.Checked {
+		err = s.ledger.RecordReferrersChecked(ctx, p.Repo, s.now(), p.Root.Digest)
 	}
-	if p.Tag == "" {
-		return mirror.Published{}, s.tree.Barrier()
-	}
-	return s.moveTag(ctx, p)
+	return published, err
 }
 
 // checkPublication refuses names that are none, and an image that is not here.
@@ -105,12 +107,8 @@ func (s *Store) checkChild(ctx context.Context, p mirror.Publication, d digest.D
 	return err
 }
 
-// link lets the repository serve blobs and manifests by digest.
-func (s *Store) link(ctx context.Context, p mirror.Publication) error {
-	// distribution's collector needs the folder, in a repository of indexes only too.
-	if err := s.tree.Folder(path.Join(layout.Repositories, p.Repo, "_layers")); err != nil {
-		return err
-	}
+// blobs are what an image's manifests refer to, and the repository is to serve.
+func (s *Store) blobs(ctx context.Context, p mirror.Publication) (ds []digest.Digest, err error) {
 	for _, m := range p.Manifests {
 		for _, r := range m.Refs {
 			if r.Role == mirror.RoleChild {
@@ -118,23 +116,42 @@ func (s *Store) link(ctx context.Context, p mirror.Publication) error {
 			}
 			has, err := s.Has(ctx, r.Descriptor)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			if !has && r.Role == mirror.RoleForeign {
-				continue
+			if has {
+				ds = append(ds, r.Digest)
+			} else if r.Role != mirror.RoleForeign {
+				return nil, fmt.Errorf("%s %s of manifest %s is not stored", r.Role, r.Digest, m.Descriptor.Digest)
 			}
-			if !has {
-				return fmt.Errorf("%s %s of manifest %s is not stored", r.Role, r.Digest, m.Descriptor.Digest)
-			}
-			if err := s.tree.Link(layout.Layer(p.Repo, r.Digest), r.Digest); err != nil {
-				return err
-			}
+		}
+	}
+	return ds, nil
+}
+
+// link lets the repository serve blobs and manifests by digest.
+func (s *Store) link(ctx context.Context, p mirror.Publication, blobs []digest.Digest) error {
+	content := slices.Clone(blobs)
+	for _, m := range p.Manifests {
+		content = append(content, m.Descriptor.Digest)
+	}
+	if err := s.tree.Settle(content...); err != nil {
+		return err
+	}
+	// distribution's collector needs the folder, in a repository of indexes only too.
+	if err := s.tree.Folder(layout.Layers(p.Repo)); err != nil {
+		return err
+	}
+	for _, d := range blobs {
+		if err := s.tree.Link(layout.Layer(p.Repo, d), d); err != nil {
+			return err
 		}
 	}
 	return s.linkManifests(ctx, p)
 }
 
 func (s *Store) linkManifests(ctx context.Context, p mirror.Publication) error {
+	// Who asks by digest sees a manifest from its link on: what it refers to
+	// comes before it, in a power cut too.
 	if err := s.tree.Barrier(); err != nil {
 		return err
 	}
@@ -176,6 +193,14 @@ func (s *Store) endAbsence(ctx context.Context, p mirror.Publication) error {
 	return s.ledger.RecordServed(ctx, p.Repo, came...)
 }
 
+// show makes the manifests' links durable, and with a tag, that.
+func (s *Store) show(ctx context.Context, p mirror.Publication) (mirror.Published, error) {
+	if p.Tag == "" {
+		return mirror.Published{}, s.tree.Barrier()
+	}
+	return s.moveTag(ctx, p)
+}
+
 func (s *Store) moveTag(ctx context.Context, p mirror.Publication) (mirror.Published, error) {
 	defer s.tags.lock(p.Repo + ":" + p.Tag)()
 	previous, err := s.Resolve(ctx, p.Repo, p.Tag)
@@ -183,6 +208,10 @@ func (s *Store) moveTag(ctx context.Context, p mirror.Publication) (mirror.Publi
 		return mirror.Published{}, err
 	}
 	if previous == p.Root.Digest {
+		// Its manifests may have come again, and referrers with them.
+		if err := s.tree.Barrier(); err != nil {
+			return mirror.Published{}, err
+		}
 		return mirror.Published{Previous: previous}, s.noteUnmoved(ctx, p)
 	}
 	if err := ctx.Err(); err != nil {

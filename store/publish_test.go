@@ -84,7 +84,7 @@ func TestPublishRefusesWhatWouldNotBeWhole(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := open(t, t.TempDir(), Options{})
 			m := newImage("a", false)
-			if err := m.ingest(t.Context(), s); err != nil {
+			if err := errors.Join(m.ingest(t.Context(), s), s.tree.Barrier()); err != nil {
 				t.Fatal(err)
 			}
 			p := m.publication("a", "v1")

@@ -174,8 +174,8 @@ func (s *Store) Resolve(_ context.Context, repo, tag string) (digest.Digest, err
 // bytes that are wrong are layout.ErrDigest.
 func (s *Store) Manifest(ctx context.Context, repo string, d digest.Digest) (ocispec.Descriptor, []byte, error) {
 	none := ocispec.Descriptor{}
-	if err := d.Validate(); err != nil {
-		return none, nil, fmt.Errorf("digest %q: %w", d, err)
+	if err := layout.CheckDigest(d); err != nil {
+		return none, nil, err
 	}
 	if repo != "" {
 		if err := layout.CheckRepository(repo); err != nil {
@@ -199,7 +199,7 @@ func (s *Store) Manifest(ctx context.Context, repo string, d digest.Digest) (oci
 
 // readSmall reads content of a manifest's size, checked.
 func (s *Store) readSmall(d digest.Digest) ([]byte, error) {
-	f, err := s.tree.OpenFile(layout.Data(d))
+	f, err := s.tree.OpenContent(d)
 	if err != nil {
 		return nil, err
 	}
@@ -217,10 +217,10 @@ func (s *Store) readSmall(d digest.Digest) ([]byte, error) {
 	return raw, nil
 }
 
-// Has reports whether content with this size is stored.
+// Has reports whether content with this size was ingested.
 func (s *Store) Has(_ context.Context, desc ocispec.Descriptor) (bool, error) {
-	if err := desc.Digest.Validate(); err != nil {
-		return false, fmt.Errorf("digest %q: %w", desc.Digest, err)
+	if err := layout.CheckDigest(desc.Digest); err != nil {
+		return false, err
 	}
 	return s.tree.Has(desc)
 }
@@ -242,7 +242,9 @@ func (s *Store) Linked(ctx context.Context, repo string, desc ocispec.Descriptor
 	return err == nil, err
 }
 
-// Ingest stores content durably under its digest. Nothing becomes visible.
+// Ingest stores content under its digest. Nothing becomes visible. Small content
+// is durable from the next publication on; a crash before leaves it unfinished,
+// to be continued without being fetched again.
 func (s *Store) Ingest(ctx context.Context, desc ocispec.Descriptor, fetch mirror.Fetch) error {
 	return s.tree.Ingest(ctx, desc, fetch)
 }
@@ -250,10 +252,10 @@ func (s *Store) Ingest(ctx context.Context, desc ocispec.Descriptor, fetch mirro
 // OpenContent opens content by its digest; fs.ErrNotExist. It is not checked:
 // who needs to be sure hashes it. The caller closes it.
 func (s *Store) OpenContent(_ context.Context, d digest.Digest) (*os.File, error) {
-	if err := d.Validate(); err != nil {
-		return nil, fmt.Errorf("digest %q: %w", d, err)
+	if err := layout.CheckDigest(d); err != nil {
+		return nil, err
 	}
-	return s.tree.OpenFile(layout.Data(d))
+	return s.tree.OpenContent(d)
 }
 
 // ReferrersChecked is when an upstream was last asked for the referrers of d.

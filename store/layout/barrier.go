@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -9,7 +10,8 @@ import (
 )
 
 // barrier runs one sync for all who ask while another runs: who asks is served
-// by a sync that starts after it asked. After a failure every later one fails.
+// by a sync that starts after it asked. After one that lost what was written,
+// which is errUnsynced, every later one fails.
 type barrier struct {
 	sync func() error
 
@@ -37,7 +39,7 @@ func (b *barrier) serve(r *round) error {
 		r.err = b.sync()
 	}
 	r.ended = true
-	if r.err != nil {
+	if errors.Is(r.err, errUnsynced) {
 		b.fail(r.err)
 	}
 	return r.err

@@ -32,6 +32,10 @@ const (
 	// bufferSize is small enough to be hashed while it is still in the
 	// processor's cache: with four times as much, a fifth more time goes.
 	bufferSize = 256 << 10
+	// small is how large content may be to wait for a barrier. Each sync of its
+	// own would cost more than all else about it; a larger one is little of a
+	// large file, and would make the barrier of others long.
+	small = bufferSize
 	// writeOut is how much is written before the kernel is asked to begin
 	// writing it to disk, so that the final sync has little left to do.
 	writeOut = 8 << 20
@@ -39,28 +43,51 @@ const (
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
-// Has reports whether content with this size is stored.
+// Has reports whether content with this size is stored, or waits for a barrier.
 func (t *Tree) Has(desc ocispec.Descriptor) (bool, error) {
-	info, err := t.root.Stat(Data(desc.Digest))
+	if size, ok := t.waiting.size(desc.Digest); ok {
+		return size == desc.Size, nil
+	}
+	size, err := t.root.size(Data(desc.Digest))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return err == nil && info.Size() == desc.Size, err
+	return err == nil && size == desc.Size, err
 }
 
-// Ingest stores content durably under its digest, unless it is there. Callers
-// that want the same digest at once share one flight. What an interrupted call
-// left is hashed again and continued; where it proves wrong, fetch is called
-// once more from the start. An error of fetch or of its body is returned as it
-// is, one of our disk says that it is the local registry's.
+// OpenContent opens content that is stored, or waits for a barrier;
+// fs.ErrNotExist. The caller closes it.
+func (t *Tree) OpenContent(d digest.Digest) (*os.File, error) {
+	if _, ok := t.waiting.size(d); ok {
+		f, err := t.scratch.Open(partial(d))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
+		// It got its name in between.
+	}
+	return t.root.Open(Data(d))
+}
+
+// Ingest stores content under its digest, unless it is there. Large content is
+// durable when it returns. Small content is verified, held by this tree, and
+// waits for the next barrier to be durable and to get its name: a crash before
+// leaves it as an interrupted call does.
+//
+// Callers that want the same digest at once share one flight. What an
+// interrupted call left is hashed again and continued; where it proves wrong,
+// fetch is called once more from the start. An error of fetch or of its body is
+// returned as it is, one of our disk says that it is the local registry's.
 func (t *Tree) Ingest(ctx context.Context, desc ocispec.Descriptor, fetch mirror.Fetch) error {
-	if err := desc.Digest.Validate(); err != nil {
-		return fmt.Errorf("digest %q: %w", desc.Digest, err)
+	if err := CheckDigest(desc.Digest); err != nil {
+		return err
 	}
 	if desc.Size < 0 {
 		return fmt.Errorf("%s: %w: %d bytes", desc.Digest, ErrSize, desc.Size)
 	}
 	return t.flights.do(ctx, desc.Digest, func() error {
+		if size, ok := t.waiting.size(desc.Digest); ok && size != desc.Size {
+			return fmt.Errorf("%s: %w: it has %d bytes, want %d", desc.Digest, ErrSize, size, desc.Size)
+		}
 		has, err := t.Has(desc)
 		if err != nil {
 			return onDisk(err)
@@ -95,7 +122,7 @@ func Explain(err error) error {
 	return err
 }
 
-func partial(d digest.Digest) string { return path.Join(d.Algorithm().String(), d.Encoded()) }
+func partial(d digest.Digest) string { return d.Algorithm().String() + "/" + d.Encoded() }
 
 func (t *Tree) ingest(ctx context.Context, desc ocispec.Descriptor, fetch mirror.Fetch) error {
 	name := partial(desc.Digest)
@@ -110,12 +137,20 @@ func (t *Tree) ingest(ctx context.Context, desc ocispec.Descriptor, fetch mirror
 		}
 		return err
 	}
+	if desc.Size <= small {
+		t.waiting.add(desc)
+		return nil
+	}
 	return onDisk(t.rename(name, Data(desc.Digest)))
 }
 
 func (t *Tree) openPartial(name string) (*os.File, error) {
 	if err := t.step("open", "partial/"+name); err != nil {
 		return nil, err
+	}
+	f, err := t.scratch.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
 	}
 	if err := t.scratch.MkdirAll(path.Dir(name), 0o700); err != nil {
 		return nil, err
@@ -163,7 +198,7 @@ func (w *writer) fill(ctx context.Context) error {
 		}
 		err = w.finish(ctx, buf[:])
 	}
-	if err != nil {
+	if err != nil || w.desc.Size <= small {
 		return err
 	}
 	return onDisk(w.tree.syncData(w.file, w.desc.Digest.String()))
@@ -277,6 +312,9 @@ func (w *writer) complete() error {
 }
 
 func (w *writer) append(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
 	if w.size+int64(len(p)) > w.desc.Size {
 		return fmt.Errorf("%w: more than the %d bytes that the descriptor says", ErrSize, w.desc.Size)
 	}

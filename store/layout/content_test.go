@@ -68,10 +68,10 @@ func (s *server) fetch(_ context.Context, offset int64) (io.ReadCloser, int64, e
 	return io.NopCloser(body), start, nil
 }
 
-// stored is what lies under a digest; nil when nothing does.
+// stored is what is held under a digest; nil when nothing is.
 func stored(t *testing.T, tree *Tree, d digest.Digest) []byte {
 	t.Helper()
-	f, err := tree.OpenFile(Data(d))
+	f, err := tree.OpenContent(d)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

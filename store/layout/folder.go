@@ -83,15 +83,93 @@ func (f folder) Stat(name string) (fs.FileInfo, error) {
 	return file.Stat()
 }
 
-// MkdirAll makes a folder and those above it.
-func (f folder) MkdirAll(name string, mode fs.FileMode) error {
-	fd, _, err := f.open(path.Dir(name), unix.O_PATH|unix.O_DIRECTORY, 0)
+// size is how long a file is.
+func (f folder) size(name string) (int64, error) {
+	fd, known, err := f.open(name, unix.O_PATH, 0)
+	if !known {
+		info, err := f.Root.Stat(name)
+		if err != nil {
+			return 0, err
+		}
+		return info.Size(), nil
+	}
 	if err != nil {
-		return f.Root.MkdirAll(name, mode)
+		return 0, err
 	}
 	defer unix.Close(fd)
-	if unix.Mkdirat(fd, path.Base(name), uint32(mode.Perm())) == nil {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return 0, &fs.PathError{Op: "stat", Path: name, Err: err}
+	}
+	return st.Size, nil
+}
+
+// MkdirAll makes a folder and those above it.
+func (f folder) MkdirAll(name string, mode fs.FileMode) error {
+	if name == "." {
 		return nil
 	}
-	return f.Root.MkdirAll(name, mode)
+	above, err := f.openDir(path.Dir(name), mode)
+	if err != nil {
+		return err
+	}
+	defer above.Close()
+	return mkdirIn(above, path.Base(name), mode)
+}
+
+// openDir opens a folder as the place of new names, and makes it when it is absent.
+func (f folder) openDir(name string, mode fs.FileMode) (*os.File, error) {
+	d, err := f.OpenFile(name, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if !errors.Is(err, fs.ErrNotExist) || name == "." {
+		return d, err
+	}
+	if err := f.MkdirAll(name, mode); err != nil {
+		return nil, err
+	}
+	return f.OpenFile(name, unix.O_PATH|unix.O_DIRECTORY, 0)
+}
+
+// mkdirIn makes a folder in another, unless it is there.
+func mkdirIn(dir *os.File, base string, mode fs.FileMode) error {
+	err := unix.Mkdirat(int(dir.Fd()), base, uint32(mode.Perm()))
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return &fs.PathError{Op: "mkdir", Path: path.Join(dir.Name(), base), Err: err}
+	}
+	return nil
+}
+
+// create makes a small file and the folder that it is in. One that is there
+// already is fs.ErrExist.
+func (f folder) create(name string, data []byte) error {
+	if err := f.MkdirAll(path.Dir(name), 0o700); err != nil {
+		return err
+	}
+	file, err := f.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return errors.Join(err, f.Remove(name))
+	}
+	return nil
+}
+
+// take renames a file of another folder to its name here, and makes the folder
+// that it is in when it is absent.
+func (f folder) take(from folder, name, to string) error {
+	dir := path.Dir(to)
+	above, err := f.openDir(path.Dir(dir), 0o700)
+	if err != nil {
+		return err
+	}
+	defer above.Close()
+	if err := mkdirIn(above, path.Base(dir), 0o700); err != nil {
+		return err
+	}
+	err = unix.Renameat(int(from.dir.Fd()), name, int(above.Fd()), path.Base(dir)+"/"+path.Base(to))
+	if err != nil {
+		return &os.LinkError{Op: "rename", Old: path.Join(from.Name(), name), New: path.Join(f.Name(), to), Err: err}
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -38,14 +39,29 @@ func CheckTag(tag string) error {
 	return nil
 }
 
+// CheckDigest refuses what is not a digest of a kind that is kept.
+func CheckDigest(d digest.Digest) error {
+	if encoded, ok := strings.CutPrefix(string(d), "sha256:"); ok && len(encoded) == 64 && strings.Trim(encoded, "0123456789abcdef") == "" {
+		return nil
+	}
+	if err := d.Validate(); err != nil {
+		return fmt.Errorf("digest %q: %w", d, err)
+	}
+	return nil
+}
+
 // Data is where the content of a digest lies.
 func Data(d digest.Digest) string {
-	return path.Join(Blobs, d.Algorithm().String(), d.Encoded()[:2], d.Encoded(), "data")
+	encoded := d.Encoded()
+	return Blobs + "/" + d.Algorithm().String() + "/" + encoded[:2] + "/" + encoded + "/data"
 }
+
+// Layers is the folder of the links of a repository's blobs.
+func Layers(repo string) string { return path.Join(Repositories, repo, "_layers") }
 
 // Layer is the link by which a repository serves a blob.
 func Layer(repo string, d digest.Digest) string {
-	return path.Join(Repositories, repo, "_layers", d.Algorithm().String(), d.Encoded(), "link")
+	return Layers(repo) + "/" + d.Algorithm().String() + "/" + d.Encoded() + "/link"
 }
 
 // Revisions is the folder of a repository's manifests.

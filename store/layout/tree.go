@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -24,6 +23,7 @@ type Tree struct {
 	whole   *os.File // open from the start: syncfs tells an open file of every fault since then
 	options Options
 	barrier barrier
+	waiting waiting
 	flights flights
 	names   atomic.Uint64
 }
@@ -74,7 +74,7 @@ func Open(root, scratch string, o Options) (*Tree, error) {
 	if err := errors.Join(t.scratch.RemoveAll("tmp"), t.scratch.MkdirAll("tmp", 0o700)); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
-	t.barrier.sync = t.syncAll
+	t.barrier.sync = t.settle
 	return t, nil
 }
 
@@ -84,7 +84,7 @@ func (t *Tree) syncAll() error {
 		err = unix.Syncfs(int(t.whole.Fd()))
 	}
 	if err != nil {
-		return &fs.PathError{Op: "syncfs", Path: t.root.Name(), Err: err}
+		return fmt.Errorf("%w: %w", errUnsynced, &fs.PathError{Op: "syncfs", Path: t.root.Name(), Err: err})
 	}
 	return nil
 }
@@ -114,8 +114,9 @@ func (t *Tree) Close() error {
 	return errors.Join(errs...)
 }
 
-// Barrier makes everything that was written before it durable. After one that
-// failed all fail: the kernel tells of a lost write once and then forgets it.
+// Barrier makes everything that was written before it durable, and gives
+// content that waited for that its name. After one that lost something all
+// fail: the kernel tells of a lost write once and then forgets it.
 func (t *Tree) Barrier() error { return Explain(t.barrier.wait()) }
 
 // PurgePartials removes unfinished content that nobody added to since before,
@@ -197,15 +198,7 @@ func (t *Tree) rename(from, to string) error {
 	if err := t.step("rename", to); err != nil {
 		return err
 	}
-	source, target := filepath.Join(t.scratch.Name(), from), filepath.Join(t.root.Name(), to)
-	err := os.Rename(source, target)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := t.root.MkdirAll(path.Dir(to), 0o700); err != nil {
-		return err
-	}
-	return os.Rename(source, target)
+	return t.root.take(t.scratch, from, to)
 }
 
 // syncDir makes the names in a folder durable.
@@ -220,8 +213,16 @@ func (t *Tree) syncDir(name string) error {
 	return errors.Join(err, d.Close())
 }
 
-// Link makes a link, unsynced. A link that is there already is left alone.
+// Link makes a link, unsynced. A link that is there already is left alone. Who
+// reads one while it is made finds it absent or empty, which is the same.
 func (t *Tree) Link(name string, d digest.Digest) error {
+	err := t.step("link", name)
+	if err == nil {
+		err = t.root.create(name, []byte(d))
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return Explain(err)
+	}
 	if got, err := t.ReadLink(name); err == nil && got == d {
 		return nil
 	}
@@ -286,15 +287,16 @@ func (t *Tree) ReadLink(name string) (digest.Digest, error) {
 		return "", err
 	}
 	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, maxLink))
+	raw := make([]byte, maxLink)
+	n, err := f.Read(raw)
+	if err == io.EOF {
+		return "", &fs.PathError{Op: "read empty link", Path: name, Err: fs.ErrNotExist}
+	}
 	if err != nil {
 		return "", err
 	}
-	if len(raw) == 0 {
-		return "", &fs.PathError{Op: "read empty link", Path: name, Err: fs.ErrNotExist}
-	}
-	d := digest.Digest(bytes.TrimSpace(raw))
-	if err := d.Validate(); err != nil {
+	d := digest.Digest(bytes.TrimSpace(raw[:n]))
+	if err := CheckDigest(d); err != nil {
 		return "", fmt.Errorf("link %s: %w", name, err)
 	}
 	return d, nil
