@@ -72,6 +72,7 @@ func (d *decoder) decode(n ast.Node, s *shape, v reflect.Value, path string) {
 	at := d.places[path]
 	at.line = n.GetToken().Position.Line
 	d.places[path] = at
+	v = s.pointed(v)
 	_, isNull := n.(*ast.NullNode)
 	pairs, isMapping := pairsOf(n)
 	list, isList := n.(*ast.SequenceNode)
@@ -82,12 +83,18 @@ func (d *decoder) decode(n ast.Node, s *shape, v reflect.Value, path string) {
 		d.decodeScalar(n, s.form, v, path)
 	case s.elem != nil && !s.keyed && isList:
 		d.decodeList(list, s, v, path)
+	case s.one:
+		v.Set(reflect.MakeSlice(s.typ, 1, 1))
+		s.elem.setDefault(v.Index(0))
+		d.decode(n, s.elem, v.Index(0), path)
 	case s.keyed && isMapping:
 		d.decodeTable(pairs, s, v, path)
 	case s.fields != nil && isMapping:
 		d.decodeMapping(pairs, s, v, path)
 	case s.words != nil && !isList && !isMapping:
 		d.decodeWord(n, s, v, path)
+	case s.short != nil && !isList && !isMapping:
+		d.decode(n, s.short.shape, v.FieldByIndex(s.short.index), path)
 	default:
 		d.refuse(at.line, path, "is %s, and must be %s%s", kindOf(n), s.what(), at.example)
 	}
@@ -109,7 +116,7 @@ func (d *decoder) decodeList(n *ast.SequenceNode, s *shape, v reflect.Value, pat
 	}
 	v.Set(reflect.MakeSlice(s.typ, len(n.Values), len(n.Values)))
 	for i, value := range n.Values {
-		item := fmt.Sprintf("%s[%d]", path, i)
+		item := s.item(path, i, len(n.Values))
 		d.places[item] = place{example: d.places[path].example}
 		s.elem.setDefault(v.Index(i))
 		d.decode(value, s.elem, v.Index(i), item)
@@ -227,11 +234,11 @@ func (d *decoder) text(n ast.Node, f *form, path string) (string, bool) {
 	written, json := scalarOf(n)
 	at.written, at.text = written, json == "string"
 	d.places[path] = at
-	if json != f.json {
+	if json != f.json && (json == "" || json != f.also) {
 		d.refuseKind(n, f, path)
 		return "", false
 	}
-	if f.json != "string" {
+	if json != "string" {
 		return written, true
 	}
 	text, found, err := d.source.expand(written)
@@ -293,6 +300,15 @@ func (f field) hint() string {
 		return fmt.Sprintf(" (example: %s)", f.example)
 	}
 	return fmt.Sprintf(" (example: %q)", f.example)
+}
+
+// item is the path of one of n elements. Where a list need not be one, its only
+// element has the path of the list.
+func (s *shape) item(parent string, i, n int) string {
+	if s.one && n == 1 {
+		return parent
+	}
+	return fmt.Sprintf("%s[%d]", parent, i)
 }
 
 // path is that of a key.

@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"lastro/mirror"
+	"lastro/mirror/version"
 )
 
 // form is how a scalar is written.
 type form struct {
 	name    string         // what it is
 	json    string         // its type in JSON: string, integer or boolean
+	also    string         // another type that it may have; "": none
 	pattern *regexp.Regexp // strings only; a text that does not match is refused by parse
 	secret  bool
 	file    bool // a path, relative to the folder of the configuration
@@ -38,6 +40,10 @@ func formOf(t reflect.Type, kind string) *form {
 		}
 	case reflect.Int:
 		return integerForm
+	case reflect.Int64:
+		if kind == "size" {
+			return sizeForm
+		}
 	case reflect.Bool:
 		return booleanForm
 	case reflect.String:
@@ -53,9 +59,12 @@ var textForms = map[string]*form{
 	"":           text("a text", `^.+$`, nil),
 	"address":    text("host:port", `^(?:[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$`, checkAddress),
 	"file":       {name: "a file", json: "string", file: true, pattern: regexp.MustCompile(`^.+$`), parse: setText, format: reflect.Value.String},
+	"line":       text("major, minor, patch or variant", `^(?:major|minor|patch|variant)$`, nil),
 	"pattern":    text("a pattern", `^.+$`, func(s string) error { _, err := mirror.ParsePattern(s); return err }),
 	"platform":   text("a platform", `^[^/]+/[^/]+(?:/[^/]+)?$`, func(s string) error { _, err := mirror.ParsePlatform(s); return err }),
 	"repository": text("a repository", `^[^\s@]+$`, nil),
+	"range":      text("a version range", `^.+$`, func(s string) error { _, err := version.ParseRange(s); return err }),
+	"removed":    text("keep or retire", `^(?:keep|retire)$`, nil),
 	"secret":     {name: "a secret", json: "string", secret: true, pattern: regexp.MustCompile(`.`), parse: setText, format: reflect.Value.String},
 	"url":        text("an address", `^[a-z][a-z0-9]*://.+$`, nil),
 }

@@ -56,7 +56,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"a host that image names cannot have", "upstreams: {registry: {}}", `lastro.yaml:1: upstreams[registry]: "registry" is not a host as it stands in image names (example: "registry.example.com:5000")`},
 		{"another name of Docker Hub", "upstreams: {index.docker.io: {}}", `lastro.yaml:1: upstreams[index.docker.io]: "index.docker.io" is not a host as it stands in image names (example: "registry.example.com:5000")`},
 		{"a line break in a name", `mirror: [{from: x, name: "a\nb"}]`, `lastro.yaml:1: mirror[0].name: has a control character or a line break in it (example: "debian")`},
-		{"a word that credentials do not know, without printing it", "upstreams: {docker.io: {credentials: hunter2}}", `lastro.yaml:1: upstreams[docker.io].credentials: must be a mapping, or one of docker-config, none`},
+		{"a word that credentials do not know, without printing it", "upstreams: {docker.io: {credentials: hunter2}}", `lastro.yaml:1: upstreams[docker.io].credentials: must be a mapping, or one of docker-config, none, ecr`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

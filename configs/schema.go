@@ -78,6 +78,8 @@ func (s *shape) schema() *schema {
 		return s.form.schema()
 	case s.keyed:
 		return &schema{Type: "object", Names: &schema{Pattern: hostPattern}, Additional: s.elem.schema()}
+	case s.one:
+		return either(s.elem.schema(), &schema{Type: "array", MinItems: 1, Items: s.elem.schema()})
 	case s.elem != nil:
 		return &schema{Type: "array", MinItems: 1, Items: s.elem.schema()}
 	}
@@ -88,10 +90,26 @@ func (s *shape) schema() *schema {
 			out.Required = append(out.Required, f.name)
 		}
 	}
-	if s.words == nil {
-		return out
+	switch {
+	case s.words != nil:
+		return either(&schema{Enum: s.words}, &schema{Type: "string", Pattern: referring}, out)
+	case s.short != nil:
+		return either(s.short.shape.schema(), out)
 	}
-	return &schema{AnyOf: []*schema{{Enum: s.words}, {Type: "string", Pattern: referring}, out}}
+	return out
+}
+
+// either takes what any of them takes.
+func either(all ...*schema) *schema {
+	out := &schema{}
+	for _, s := range all {
+		if s.AnyOf != nil {
+			out.AnyOf = append(out.AnyOf, s.AnyOf...)
+		} else {
+			out.AnyOf = append(out.AnyOf, s)
+		}
+	}
+	return out
 }
 
 func (f field) schema() *schema {
@@ -114,12 +132,17 @@ func (f *form) schema() *schema {
 	if f.json == "integer" {
 		out.Minimum = new(0)
 	}
+	if f.also != "" {
+		return either(out, (&form{json: f.also}).schema())
+	}
 	return out
 }
 
 // json is a text of a tag as it stands in JSON.
 func (s *shape) json(text string) any {
 	switch {
+	case s.one:
+		return s.elem.json(text)
 	case s.elem != nil:
 		return []any{s.elem.json(text)}
 	case s.form == nil || s.form.json == "string":

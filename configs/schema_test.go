@@ -140,6 +140,7 @@ var samples = map[string][]string{
 	"a repository":              {"alpine", "ghcr.io/org/**", "docker.io/library/{a,b}"},
 	"a secret":                  {"***", "x\ny", "${env:A}"},
 	"an address":                {"https://a.example", "s3://b/c", "file:///a/b", "${env:A}"},
+	"a size":                    {"50MiB", "1.5GB", "4096", "100kB"},
 	"a duration":                {"1m", "1.5h", "2w", "1h30m", "500ms"},
 	"a percentage":              {"0%", "20%", "12.5%", "100%"},
 	"a duration or a cron line": {"6h", "1d", "0 0 * * *", "@daily", "CRON_TZ=UTC 5 4 * * SUN"},
@@ -161,6 +162,10 @@ func sample(t *rapid.T, s *shape, example string) any {
 	case s.keyed:
 		hosts := rapid.SampledFrom([]string{"docker.io", "localhost", "registry.example.com:5000"})
 		return rapid.MapOfN(hosts, rapid.Custom(func(t *rapid.T) any { return sample(t, s.elem, "") }), 0, 3).Draw(t, "table")
+	case s.one && rapid.Bool().Draw(t, "no list"):
+		return sample(t, s.elem, example)
+	case s.short != nil && rapid.Bool().Draw(t, "no mapping"):
+		return sample(t, s.short.shape, s.short.example)
 	case s.elem != nil:
 		return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) any { return sample(t, s.elem, example) }), 1, 3).Draw(t, "list")
 	case s.words != nil && rapid.Bool().Draw(t, "a word"):

@@ -9,14 +9,18 @@ import (
 )
 
 // shape is what the file may hold at one place. Exactly one of form, fields
-// and elem is set; words are texts that may stand in place of fields.
+// and elem is set; words are texts that may stand in place of fields, and so is
+// a value of the field short.
 type shape struct {
-	form   *form
-	words  []string
-	fields []field
-	elem   *shape
-	keyed  bool // elem is that of a mapping with keys of the user's own
-	typ    reflect.Type
+	form    *form
+	words   []string
+	short   *field
+	fields  []field
+	elem    *shape
+	keyed   bool // elem is that of a mapping with keys of the user's own
+	one     bool // an element may stand in place of the list
+	pointer bool // what is not in the file is nil
+	typ     reflect.Type
 }
 
 // field is a key of a mapping.
@@ -31,6 +35,9 @@ type field struct {
 func describe(t reflect.Type, kind string) *shape {
 	s := &shape{typ: t}
 	switch {
+	case t.Kind() == reflect.Pointer:
+		s = describe(t.Elem(), kind)
+		s.pointer = true
 	case formOf(t, kind) != nil:
 		s.form = formOf(t, kind)
 	case t.Kind() == reflect.Slice:
@@ -39,6 +46,7 @@ func describe(t reflect.Type, kind string) *shape {
 		s.elem, s.keyed = describe(t.Elem(), kind), true
 	case t.Kind() == reflect.Struct:
 		s.fields = fieldsOf(t, nil)
+		s.short = shortOf(t, s)
 	default:
 		panic(fmt.Sprintf("configs: no form for %s of kind %q", t, kind))
 	}
@@ -58,11 +66,42 @@ func fieldsOf(t reflect.Type, base []int) []field {
 				name: name, doc: f.Tag.Get("doc"), example: f.Tag.Get("example"), def: f.Tag.Get("default"),
 				required: f.Tag.Get("required") == "true", index: index, shape: describe(f.Type, f.Tag.Get("kind")),
 			}
-			made.shape.words = wordsOf(f.Type, made.doc)
+			made.shape.one = f.Tag.Get("form") == "one-or-list"
+			made.shape.single().words = wordsOf(made.shape.single().typ, made.doc)
 			fields = append(fields, made)
 		}
 	}
 	return fields
+}
+
+// shortOf is the field whose value may stand in place of a mapping.
+func shortOf(t reflect.Type, s *shape) *field {
+	for f := range t.Fields() {
+		if f.Tag.Get("form") == "short" {
+			return s.find(f.Tag.Get("yaml"))
+		}
+	}
+	return nil
+}
+
+// single is the shape of one element where a list need not be one.
+func (s *shape) single() *shape {
+	if s.one {
+		return s.elem
+	}
+	return s
+}
+
+// pointed is the value itself, made with its defaults where it is not yet.
+func (s *shape) pointed(v reflect.Value) reflect.Value {
+	if !s.pointer {
+		return v
+	}
+	if v.IsNil() {
+		v.Set(reflect.New(s.typ))
+		s.setDefault(v.Elem())
+	}
+	return v.Elem()
 }
 
 var quoted = regexp.MustCompile(`"([a-z-]+)"`)
@@ -84,6 +123,9 @@ func wordsOf(t reflect.Type, doc string) []string {
 
 // setDefault gives a zero value of the shape its defaults.
 func (s *shape) setDefault(v reflect.Value) {
+	if v.Kind() == reflect.Pointer {
+		return // it gets them when it is made
+	}
 	for _, f := range s.fields {
 		f.shape.setDefault(v.FieldByIndex(f.index))
 		if f.def != "" {
@@ -101,7 +143,7 @@ func (s *shape) setText(text string, v reflect.Value) {
 		err = s.form.parse(text, v)
 	case s.elem != nil:
 		one := reflect.New(s.elem.typ).Elem()
-		err = s.elem.form.parse(text, one)
+		s.elem.setText(text, one)
 		v.Set(reflect.Append(v, one))
 	default:
 		err = v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text))
@@ -145,6 +187,10 @@ func (s *shape) what() string {
 	switch {
 	case s.form != nil:
 		return s.form.name
+	case s.one:
+		return s.elem.what() + ", or a list of these"
+	case s.short != nil:
+		return s.short.shape.what() + ", or a mapping"
 	case len(s.words) > 0:
 		return "a mapping, or one of " + strings.Join(s.words, ", ")
 	case s.elem != nil && !s.keyed:

@@ -24,9 +24,17 @@ func (c *Config) tree(s *shape, v reflect.Value, path string) any {
 	if mask, ok := c.masks[path]; ok {
 		return mask
 	}
+	if s.pointer {
+		if v.IsNil() {
+			return nil
+		}
+		v = v.Elem()
+	}
 	switch {
 	case s.form != nil:
 		return scalar(s.form, v)
+	case s.one && v.Len() == 1:
+		return c.tree(s.elem, v.Index(0), path)
 	case s.keyed:
 		return c.table(s, v, path)
 	case s.elem != nil:
@@ -42,7 +50,10 @@ func (c *Config) tree(s *shape, v reflect.Value, path string) any {
 			out = append(out, yaml.MapItem{Key: f.name, Value: value})
 		}
 	}
-	if out == nil {
+	if s.short != nil && len(out) == 1 && out[0].Key == s.short.name {
+		return out[0].Value
+	}
+	if out == nil && !s.pointer {
 		return nil
 	}
 	return out
@@ -73,11 +84,11 @@ func (c *Config) list(s *shape, v reflect.Value, path string) any {
 
 func scalar(f *form, v reflect.Value) any {
 	text := f.format(v)
-	switch f.json {
-	case "integer":
-		n, _ := strconv.ParseInt(text, 10, 64)
+	n, err := strconv.ParseInt(text, 10, 64)
+	switch {
+	case err == nil && (f.json == "integer" || f.also == "integer"):
 		return n
-	case "boolean":
+	case f.json == "boolean":
 		return text == "true"
 	}
 	if text == "" {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"lastro/mirror/upstream"
 )
 
 func TestShowFillsInDefaultsAndMasks(t *testing.T) {
@@ -19,6 +21,12 @@ upstreams:
     endpoint: https://${env:HOST}
     credentials: {username: ci, password: hunter2}
   quay.io: {credentials: none}
+  docker.io:
+    credentials: [docker-config, {username: ci, password: "${env:KEY}"}, {ecr: {region: eu-central-1}}, ecr]
+    mirrors: [https://mirror.gcr.io, {url: "https://${env:HOST}", credentials: {token: hunter2}}]
+    bandwidth: 50MiB
+    requests-per-second: 20
+  localhost:5000: {credentials: [{helper: pass}], mirrors: ["https://${env:HOST}"], bandwidth: 1000000}
 mirror:
   - from: ${env:HOST}/app
     tags: {include: ["12"]}
@@ -66,15 +74,25 @@ func withoutSource(c *Config) {
 	if len(c.Upstreams) == 0 {
 		c.Upstreams = nil
 	}
-	for host, settings := range c.Upstreams {
-		if strings.HasPrefix(settings.Credentials.Password, "x") {
-			settings.Credentials.Password = "***"
+	for _, settings := range c.Upstreams {
+		withoutSecrets(settings.Credentials)
+		for _, m := range settings.Mirrors {
+			withoutSecrets(m.Credentials)
 		}
-		c.Upstreams[host] = settings
 	}
 	for i := range c.Backup {
 		if strings.HasPrefix(c.Backup[i].S3.Credentials.SecretKey, "x") {
 			c.Backup[i].S3.Credentials.SecretKey = "***"
+		}
+	}
+}
+
+func withoutSecrets(all []upstream.Credentials) {
+	for i := range all {
+		for _, secret := range []*string{&all[i].Password, &all[i].Token} {
+			if *secret != "" {
+				*secret = "***"
+			}
 		}
 	}
 }
@@ -84,6 +102,10 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	tests := []struct{ name, text string }{
 		{"a literal secret beside a fault", "upstreams: {docker.io: {credentials: {password: opensesame}}}"},
 		{"a secret of another type", "upstreams: {docker.io: {credentials: {username: a, password: [opensesame]}}}"},
+		{"a secret in a list of credentials", "upstreams: {docker.io: {credentials: [none, opensesame]}}"},
+		{"a secret beside another one", "upstreams: {docker.io: {credentials: [none, {token: opensesame, helper: opensesame/x}]}}"},
+		{"a secret in the address of a mirror", "upstreams: {docker.io: {mirrors: ['https://user:opensesame@x.example']}}"},
+		{"a secret in a token", `upstreams: {docker.io: {credentials: {token: "opensesame ${env:SECRET}"}}}`},
 		{"a secret in place of credentials", "upstreams: {docker.io: {credentials: opensesame}}"},
 		{"a secret in place of a key pair", "backup: [{name: a, to: 's3://b', s3: {credentials: opensesame}}]"},
 		{"a secret from elsewhere in an address that is none", `backup: [{name: a, to: "${env:SECRET}"}]`},

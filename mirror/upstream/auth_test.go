@@ -187,7 +187,7 @@ func TestAWrongPasswordIsNotTriedForEachImage(t *testing.T) {
 func TestAnIdentityTokenIsPosted(t *testing.T) {
 	g := &guarded{t: t, forms: make(chan string, 1)}
 	r := serve(t, g.ServeHTTP)
-	r.login = func(context.Context) (auth.Credential, error) {
+	r.accounts.all("")[0].login = func(context.Context) (auth.Credential, error) {
 		return auth.Credential{RefreshToken: "identity-secret"}, nil
 	}
 	_, err := r.Head(t.Context(), "a", "v1")

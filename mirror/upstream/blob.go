@@ -25,13 +25,26 @@ func (r *Registry) Blob(ctx context.Context, repo string, desc ocispec.Descripto
 	if offset == desc.Size && offset > 0 {
 		return http.NoBody, offset, nil
 	}
-	body, err := r.blob(ctx, repo, desc, &offset)
-	if errors.Is(err, errWhole) {
-		r.log.Info("upstream does not continue a blob, it is fetched from the beginning", "upstream", r.host, "repo", repo, "digest", desc.Digest)
-		offset = 0
-		body, err = r.blob(ctx, repo, desc, &offset)
+	var body io.ReadCloser
+	start := offset
+	err := r.somewhere(ctx, true, func(at *Registry) (err error) {
+		start = offset
+		body, err = at.resumed(ctx, repo, desc, &start)
+		return err
+	})
+	return body, start, err
+}
+
+// resumed opens content at offset, or else at 0, and sets it to where the body
+// begins.
+func (r *Registry) resumed(ctx context.Context, repo string, desc ocispec.Descriptor, offset *int64) (io.ReadCloser, error) {
+	body, err := r.blob(ctx, repo, desc, offset)
+	if !errors.Is(err, errWhole) {
+		return body, err
 	}
-	return body, offset, err
+	r.log.Info("upstream does not continue a blob, it is fetched from the beginning", "upstream", r.host, "repo", repo, "digest", desc.Digest)
+	*offset = 0
+	return r.blob(ctx, repo, desc, offset)
 }
 
 // blob opens content at offset, and sets it to where the body begins.
@@ -56,7 +69,7 @@ func (r *Registry) blob(ctx context.Context, repo string, desc ocispec.Descripto
 func blobCall(repo string, desc ocispec.Descriptor) call {
 	return call{
 		method: http.MethodGet, path: repo + "/blobs/" + desc.Digest.String(), scope: pull(repo),
-		name: "blobs/" + desc.Digest.String() + " of " + repo,
+		name: "blobs/" + desc.Digest.String() + " of " + repo, repo: repo,
 	}
 }
 
@@ -76,14 +89,22 @@ func (r *Registry) Range(ctx context.Context, repo string, desc ocispec.Descript
 	if offset < 0 || length < 1 || length > desc.Size-offset {
 		return nil, fmt.Errorf("upstream %s: %s has no %d bytes from %d on", r.host, desc.Digest, length, offset)
 	}
-	last := offset + length - 1
 	var body io.ReadCloser
-	err := r.exchange(ctx, blobCall(repo, desc).part(offset, last), func(resp *http.Response) error {
-		if err := isPart(resp, contentRange{offset, last, desc.Size}); err != nil {
+	err := r.somewhere(ctx, true, func(at *Registry) (err error) {
+		body, err = at.part(ctx, repo, desc, contentRange{offset, offset + length - 1, desc.Size})
+		return err
+	})
+	return body, err
+}
+
+func (r *Registry) part(ctx context.Context, repo string, desc ocispec.Descriptor, want contentRange) (io.ReadCloser, error) {
+	var body io.ReadCloser
+	err := r.exchange(ctx, blobCall(repo, desc).part(want.first, want.last), func(resp *http.Response) error {
+		if err := isPart(resp, want); err != nil {
 			resp.Body.Close()
 			return err
 		}
-		body = &part{io.LimitReader(resp.Body, length), resp.Body}
+		body = &part{io.LimitReader(resp.Body, want.last-want.first+1), resp.Body}
 		return nil
 	})
 	if errors.Is(err, errWhole) {

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -13,20 +14,53 @@ import (
 	"oras.land/oras-go/v2/registry/remote/credentials/trace"
 
 	"lastro/mirror"
+	"lastro/mirror/upstream/ecr"
 )
 
 // helperTimeout is how long a credential helper may take.
 const helperTimeout = 30 * time.Second
 
-// login returns what finds the credentials for an endpoint, anew at each call.
-func (c Credentials) login(host string, endpoint *url.URL) func(context.Context) (auth.Credential, error) {
-	if c.anonymous || c.Username != "" {
+// login returns what finds credentials, anew at each call.
+func (r *Registry) login(c Credentials) func(context.Context) (auth.Credential, error) {
+	keys := dockerKeys(r.host, r.endpoint)
+	switch {
+	case c.ECR != nil:
+		return func(ctx context.Context) (auth.Credential, error) { return r.fromECR(ctx, *c.ECR) }
+	case c.Helper != "":
+		return func(ctx context.Context) (auth.Credential, error) { return fromHelper(ctx, c.Helper, keys) }
+	case c.anonymous || c.Username != "" || c.Token != "":
 		return func(context.Context) (auth.Credential, error) {
-			return auth.Credential{Username: c.Username, Password: c.Password}, nil
+			return auth.Credential{Username: c.Username, Password: c.Password, AccessToken: c.Token}, nil
 		}
 	}
-	keys := dockerKeys(host, endpoint)
 	return func(ctx context.Context) (auth.Credential, error) { return fromDocker(ctx, keys) }
+}
+
+// fromECR logs in at the host that is spoken to. Whoever has no AWS identity at
+// all may read the public registry, too.
+func (r *Registry) fromECR(ctx context.Context, s ecr.Settings) (auth.Credential, error) {
+	name, password, _, err := r.logins.Login(ctx, r.endpoint.Host, s)
+	if host, _ := ecr.Host(r.endpoint.Host); host.Public && errors.Is(err, ecr.ErrNoCredentials) && s == (ecr.Settings{}) {
+		return auth.EmptyCredential, nil
+	}
+	return auth.Credential{Username: name, Password: password}, err
+}
+
+// fromHelper runs a credential helper. One that knows nothing gives none.
+func fromHelper(ctx context.Context, name string, keys []string) (auth.Credential, error) {
+	ctx, cancel := context.WithTimeout(ctx, helperTimeout)
+	defer cancel()
+	store := credentials.NewNativeStore(name)
+	for _, key := range keys {
+		found, err := store.Get(ctx, key)
+		if err != nil {
+			return auth.EmptyCredential, fmt.Errorf("credential helper docker-credential-%s for %s: %s", name, key, plain(err.Error()))
+		}
+		if found != auth.EmptyCredential {
+			return found, nil
+		}
+	}
+	return auth.EmptyCredential, nil
 }
 
 // dockerKeys are the names under which Docker's configuration may have the

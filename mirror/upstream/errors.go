@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"lastro/mirror/upstream/limit"
 )
 
 // transportError is a connection that was not made or that broke.
@@ -60,7 +62,7 @@ func refusal(resp *http.Response, secrets ...string) *statusError {
 	return &statusError{
 		status: resp.StatusCode, host: resp.Request.URL.Host,
 		detail:     plain(masked(resp.Request, detail(resp.Header, raw), secrets)),
-		retryAfter: retryAfter(resp.Header, time.Now()),
+		retryAfter: limit.RetryAfter(resp.Header, time.Now()),
 		wantsTLS:   resp.StatusCode == http.StatusBadRequest && resp.Request.URL.Scheme == "http" && bytes.Contains(raw, []byte("HTTPS")),
 	}
 }
@@ -137,6 +139,9 @@ func (r *Registry) explain(c call, err error) error {
 }
 
 func (r *Registry) hint(err error) string {
+	if r.isMirror {
+		return "" // what is said below is of the upstream's settings
+	}
 	if s, ok := errors.AsType[*statusError](err); ok {
 		return r.statusHint(s)
 	}
@@ -164,7 +169,7 @@ func (r *Registry) hint(err error) string {
 func (r *Registry) statusHint(s *statusError) string {
 	switch s.status {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		if !r.known.Load() {
+		if !r.accounts.known() {
 			return fmt.Sprintf("no credentials were sent: do docker login, or set upstreams.%s.credentials (some registries answer this for images that do not exist)", r.host)
 		}
 		return fmt.Sprintf("check the name of the image, and the credentials: docker login, or upstreams.%s.credentials", r.host)

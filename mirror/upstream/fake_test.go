@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
 const (
@@ -62,8 +63,19 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 
 // as makes a registry use a password.
 func as(r *Registry) *Registry {
-	r.login = Credentials{Username: "me", Password: password}.login(r.host, r.endpoint)
+	return with(r, Credentials{Username: "me", Password: password})
+}
+
+// with makes a registry use other credentials.
+func with(r *Registry, all ...Credentials) *Registry {
+	r.accounts.replace(all, r.newAccount)
 	return r
+}
+
+// login is what the first credentials of a registry find.
+func login(t *testing.T, r *Registry) (auth.Credential, error) {
+	t.Helper()
+	return r.accounts.all("")[0].login(t.Context())
 }
 
 func sendIndex(w http.ResponseWriter, _ *http.Request) {

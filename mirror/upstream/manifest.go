@@ -31,14 +31,29 @@ func pull(repo string) string { return "repository:" + repo + ":pull" }
 // errNoHead is a HEAD whose answer does not say enough.
 var errNoHead = errors.New("HEAD says nothing")
 
+// manifestCall asks for a manifest, or after it.
+func manifestCall(method, repo, ref string) call {
+	return call{
+		method: method, path: repo + "/manifests/" + ref, header: accepted, scope: pull(repo),
+		name: "manifests/" + ref + " of " + repo, repo: repo, manifest: true,
+	}
+}
+
 // Head resolves a tag or digest. Size and media type are zero where the
 // upstream does not say; fs.ErrNotExist. An upstream without a useful HEAD
 // costs a GET.
 func (r *Registry) Head(ctx context.Context, repo, ref string) (ocispec.Descriptor, error) {
-	c := call{
-		method: http.MethodHead, path: repo + "/manifests/" + ref, header: accepted, scope: pull(repo),
-		name: "manifests/" + ref + " of " + repo, more: []int{http.StatusMethodNotAllowed, http.StatusNotImplemented},
-	}
+	var desc ocispec.Descriptor
+	err := r.somewhere(ctx, isDigest(ref), func(at *Registry) (err error) {
+		desc, err = at.head(ctx, repo, ref)
+		return err
+	})
+	return desc, err
+}
+
+func (r *Registry) head(ctx context.Context, repo, ref string) (ocispec.Descriptor, error) {
+	c := manifestCall(http.MethodHead, repo, ref)
+	c.more = []int{http.StatusMethodNotAllowed, http.StatusNotImplemented}
 	var desc ocispec.Descriptor
 	err := r.exchange(ctx, c, func(resp *http.Response) error {
 		resp.Body.Close()
@@ -47,7 +62,7 @@ func (r *Registry) Head(ctx context.Context, repo, ref string) (ocispec.Descript
 		return err
 	})
 	if errors.Is(err, errNoHead) {
-		desc, _, err = r.Manifest(ctx, repo, ref)
+		desc, _, err = r.manifest(ctx, repo, ref)
 	}
 	return desc, err
 }
@@ -87,13 +102,19 @@ func mediaType(h http.Header) string {
 // against ref when that is a digest, else against the digest that the upstream
 // names, if it does.
 func (r *Registry) Manifest(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error) {
-	c := call{
-		method: http.MethodGet, path: repo + "/manifests/" + ref, header: accepted, scope: pull(repo),
-		name: "manifests/" + ref + " of " + repo,
-	}
 	var desc ocispec.Descriptor
 	var raw []byte
-	err := r.exchange(ctx, c, func(resp *http.Response) error {
+	err := r.somewhere(ctx, isDigest(ref), func(at *Registry) (err error) {
+		desc, raw, err = at.manifest(ctx, repo, ref)
+		return err
+	})
+	return desc, raw, err
+}
+
+func (r *Registry) manifest(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error) {
+	var desc ocispec.Descriptor
+	var raw []byte
+	err := r.exchange(ctx, manifestCall(http.MethodGet, repo, ref), func(resp *http.Response) error {
 		var err error
 		if raw, err = readAll(resp, mirror.MaxManifest); err != nil {
 			return err

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -52,29 +51,6 @@ func TestLinksAreRead(t *testing.T) {
 	}
 }
 
-func TestRetryAfterHasTwoForms(t *testing.T) {
-	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	for _, c := range []struct {
-		name, after, date string
-		want              time.Duration
-	}{
-		{"seconds", "30", "", 30 * time.Second},
-		{"a date by our clock", "Fri, 02 Jan 2026 03:05:05 GMT", "", time.Minute},
-		{"a date by the server's clock", "Fri, 02 Jan 2026 03:05:05 GMT", "Fri, 02 Jan 2026 03:05:00 GMT", 5 * time.Second},
-		{"a date that has passed", "Fri, 02 Jan 2015 03:05:05 GMT", "", 0},
-		{"more than a number holds", "18446744073709551615", "", 365 * 24 * time.Hour},
-		{"a negative number", "-5", "", 0},
-		{"nothing", "", "", 0},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			h := http.Header{"Retry-After": {c.after}, "Date": {c.date}}
-			if got := retryAfter(h, now); got != c.want {
-				t.Errorf("got %v, want %v", got, c.want)
-			}
-		})
-	}
-}
-
 func TestContentRangesAreRead(t *testing.T) {
 	for text, want := range map[string]contentRange{
 		"bytes 5-9/10":  {5, 9, 10},
@@ -113,16 +89,6 @@ func FuzzLink(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		if target, ok := nextLink([]string{text}); ok && !strings.Contains(text, "<"+target+">") {
 			t.Errorf("%q is not a target of %q", target, text)
-		}
-	})
-}
-
-func FuzzRetryAfter(f *testing.F) {
-	f.Add("30", "")
-	f.Add("Fri, 02 Jan 2026 03:05:05 GMT", "Fri, 02 Jan 2026 03:05:00 GMT")
-	f.Fuzz(func(t *testing.T, after, date string) {
-		if d := retryAfter(http.Header{"Retry-After": {after}, "Date": {date}}, time.Now()); d < 0 {
-			t.Errorf("%v", d)
 		}
 	})
 }

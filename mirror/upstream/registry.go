@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -14,9 +15,10 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
-	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"lastro/mirror"
+	"lastro/mirror/upstream/ecr"
+	"lastro/mirror/upstream/limit"
 )
 
 // Options are what the program says, not the configuration.
@@ -24,6 +26,10 @@ type Options struct {
 	Log       *slog.Logger // nil: nothing is logged
 	UserAgent string       // "": "lastro"
 	Dial      Dial         // nil: over the network
+
+	// Renew gives the credentials that the configuration has now. It is called
+	// when a password or token of the settings is refused. nil: they stay.
+	Renew func(context.Context) ([]Credentials, error)
 }
 
 // Dial opens a connection, as net.Dialer.DialContext does.
@@ -38,12 +44,21 @@ type Registry struct {
 
 	transport http.RoundTripper
 	slots     *semaphore.Weighted
+	pace      *limit.Pace   // of requests
+	bandwidth *limit.Pace   // of bytes, the mirrors' among them
 	stall     time.Duration // how long a stream may bring nothing
 	requests  atomic.Int64
+	outcomes  outcomes
 	health    health
-	tokens    tokens
-	login     func(context.Context) (auth.Credential, error)
-	known     atomic.Bool // login found credentials the last time
+
+	accounts accounts
+	reserve  float64 // of each account's budget
+	logins   ecr.Logins
+	renew    func(context.Context) ([]Credentials, error)
+	renewing chan struct{} // held by who renews
+
+	mirrors  []*Registry
+	isMirror bool // of another one
 }
 
 var (
@@ -74,17 +89,22 @@ func Open(host string, s Settings, o Options) (*Registry, error) {
 		return nil, fmt.Errorf("upstream %s: ca: %w", host, err)
 	}
 	r := &Registry{
-		host: host, endpoint: endpoint, log: o.Log, agent: o.UserAgent,
+		host: host, endpoint: endpoint, log: o.Log, agent: cmp.Or(o.UserAgent, "lastro"),
 		transport: newTransport(roots, s.connections(), o.Dial),
 		slots:     semaphore.NewWeighted(int64(s.connections())),
+		pace:      limit.Requests(s.RequestsPerSecond),
+		bandwidth: limit.Bytes(s.Bandwidth),
 		stall:     stallTimeout,
-		login:     s.Credentials.login(host, endpoint),
+		reserve:   s.Reserve,
+		renew:     o.Renew, renewing: make(chan struct{}, 1),
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
-	if r.agent == "" {
-		r.agent = "lastro"
+	r.logins.Log = r.log
+	r.accounts.replace(orDocker(s.Credentials), r.newAccount)
+	if err := r.openMirrors(s, o); err != nil {
+		return nil, err
 	}
 	return r, nil
 }
@@ -95,13 +115,19 @@ func (r *Registry) Close() {
 	if t, ok := r.transport.(*http.Transport); ok {
 		t.CloseIdleConnections()
 	}
+	for _, m := range r.mirrors {
+		m.Close()
+	}
 }
 
-// Requests is how many requests were sent so far, for tokens too.
-func (r *Registry) Requests() int64 { return r.requests.Load() }
-
-// Budget is how many pulls may be made, over all credentials.
-func (r *Registry) Budget() mirror.Budget { return mirror.Budget{} }
+// Requests is how many requests were sent so far, for tokens and to mirrors too.
+func (r *Registry) Requests() int64 {
+	n := r.requests.Load()
+	for _, m := range r.mirrors {
+		n += m.Requests()
+	}
+	return n
+}
 
 // dockerHubAPI is where the API of docker.io is.
 const dockerHubAPI = "registry-1.docker.io"

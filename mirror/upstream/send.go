@@ -12,6 +12,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"lastro/mirror"
+	"lastro/mirror/upstream/limit"
 )
 
 // request is one request before redirects.
@@ -21,14 +24,16 @@ type request struct {
 	header        http.Header
 	authorization string // for the url's own scheme, host and port
 	form          string // sent with POST, which no redirect is followed for
+	account       *account
 }
 
 const maxRedirects = 10
 
 // follow sends a request and the redirects that answer it. It holds a slot
-// until the answer's body is closed, which the caller does.
+// until the answer's body is closed, which the caller does. It is errShut when
+// the account may not ask any more.
 func (r *Registry) follow(ctx context.Context, req request) (*http.Response, error) {
-	if err := r.slots.Acquire(ctx, 1); err != nil {
+	if err := r.enter(ctx, req.account); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -41,8 +46,24 @@ func (r *Registry) follow(ctx context.Context, req request) (*http.Response, err
 		release()
 		return nil, err
 	}
-	resp.Body = newStream(resp, r.stall, cancel, release)
+	body := newStream(resp, r.stall, cancel, release)
+	resp.Body = &part{r.bandwidth.Reader(ctx, body), body}
 	return resp, nil
+}
+
+// enter takes a slot, in its turn.
+func (r *Registry) enter(ctx context.Context, a *account) error {
+	if err := r.slots.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	err := r.pace.Wait(ctx)
+	if now := time.Now(); err == nil && !a.limit.Turn(now, limit.Request{}).Open(now) {
+		err = errShut
+	}
+	if err != nil {
+		r.slots.Release(1)
+	}
+	return err
 }
 
 // hops sends a request and its redirects.
@@ -208,6 +229,9 @@ type call struct {
 	scope  string
 	name   string // what it is about, in errors; "": path
 	more   []int  // statuses that are answers, besides 200
+
+	repo     string // "": none
+	manifest bool   // of that repository
 }
 
 func (c call) String() string { return c.method + " " + cmp.Or(c.name, c.path) }
@@ -216,61 +240,126 @@ func (c call) accepts(status int) bool {
 	return status == http.StatusOK || slices.Contains(c.more, status)
 }
 
-// exchange sends c, again when its faults may pass, until take accepts the
-// answer. take closes the body. Every error says what was asked of whom.
+// exchange sends c until take accepts the answer: again when its faults may
+// pass, and with other credentials when some are refused or limited. take closes
+// the body. Every error says what was asked of whom.
 func (r *Registry) exchange(ctx context.Context, c call, take func(*http.Response) error) error {
-	limit := r.health.attempts()
-	for attempt := 1; ; attempt++ {
-		err := r.attempt(ctx, c, take)
+	before := r.accounts.all("")
+	err := r.ask(ctx, c, take)
+	if refused(err) && r.renewed(ctx, before) {
+		err = r.ask(ctx, c, take)
+	}
+	r.outcomes.count(err)
+	if err != nil {
+		return r.explain(c, err)
+	}
+	return nil
+}
+
+func (r *Registry) ask(ctx context.Context, c call, take func(*http.Response) error) error {
+	t := &tries{throttled: map[*account]int{}}
+	most := r.health.attempts()
+	for {
+		a, err := r.pick(ctx, c, t)
+		if err != nil {
+			return err
+		}
+		err = r.attempt(ctx, a, c, take)
 		if err == nil {
 			r.health.well()
+			r.accounts.letIn(c.scope, a, len(t.refused) > 0)
 			return nil
 		}
-		wait, again := delay(attempt, err)
-		if ctx.Err() != nil || !again {
-			return r.explain(c, err)
+		if ctx.Err() != nil || !r.learn(a, t, err) {
+			return err
 		}
-		if attempt >= limit {
+		if t.faults >= most {
 			r.health.gaveUp()
-			return r.explain(c, err)
+			return err
 		}
-		r.log.Info("upstream request is tried again", "upstream", r.host, "request", c.String(), "attempt", attempt, "in", wait, "err", err)
-		r.health.pause(wait, err)
-		if err := sleep(ctx, wait); err != nil {
-			return r.explain(c, err)
+		if err := r.rest(ctx, c, t, err); err != nil {
+			return err
 		}
 	}
 }
 
-// attempt sends c once, or twice if it takes other credentials.
-func (r *Registry) attempt(ctx context.Context, c call, take func(*http.Response) error) error {
-	if err := r.health.wait(ctx); err != nil {
-		return err
+// learn notes what failed, and reports whether it makes sense to go on.
+func (r *Registry) learn(a *account, t *tries, err error) bool {
+	t.fault = false
+	s, answered := errors.AsType[*statusError](err)
+	later, isLater := errors.AsType[*mirror.ThrottledError](err)
+	_, isLogin := errors.AsType[*loginError](err)
+	switch {
+	case errors.Is(err, errShut):
+	case isLater: // whoever gives the credentials
+		t.last = later.Err
+		a.limit.Close(later.Until)
+	case refused(err), isLogin:
+		t.refuse(a, err)
+	case answered && s.throttles():
+		t.last = err
+		t.throttled[a]++
+		r.slowDown(a, t.throttled[a], s)
+	case transient(err):
+		t.fault = true
+		t.faults++
+	default:
+		return false
 	}
-	resp, err := r.authorized(ctx, c)
+	return true
+}
+
+// rest waits after a fault.
+func (r *Registry) rest(ctx context.Context, c call, t *tries, fault error) error {
+	if !t.fault {
+		return nil
+	}
+	wait := backoff(t.faults)
+	r.log.Info("upstream request is tried again", "upstream", r.host, "request", c.String(), "attempt", t.faults, "in", wait, "err", fault)
+	return sleep(ctx, wait)
+}
+
+// attempt sends c once, or twice if it needs another token.
+func (r *Registry) attempt(ctx context.Context, a *account, c call, take func(*http.Response) error) error {
+	counted := r.counted(c)
+	if !a.limit.Take(time.Now(), counted) {
+		return errShut
+	}
+	resp, err := r.authorized(ctx, a, c)
 	if err != nil {
+		a.limit.Done(time.Now(), counted, nil, false)
 		return err
 	}
+	a.limit.Done(time.Now(), counted, r.own(resp), c.manifest && resp.StatusCode == http.StatusOK)
 	if !c.accepts(resp.StatusCode) {
 		return refusal(resp)
 	}
 	return take(resp)
 }
 
+// own is the header of an answer of the registry itself, not of those that it
+// redirects to.
+func (r *Registry) own(resp *http.Response) http.Header {
+	if sameOrigin(resp.Request.URL, r.endpoint) {
+		return resp.Header
+	}
+	return nil
+}
+
 // authorized sends c with what let us in before, and answers one 401.
-func (r *Registry) authorized(ctx context.Context, c call) (*http.Response, error) {
-	header, err := r.authorization(ctx, c.scope)
+func (r *Registry) authorized(ctx context.Context, a *account, c call) (*http.Response, error) {
+	header, err := r.authorization(ctx, a, c.scope)
 	if err != nil {
 		return nil, err
 	}
 	u := &url.URL{Scheme: r.endpoint.Scheme, Host: r.endpoint.Host, Path: "/v2/" + c.path, RawQuery: c.query}
-	req := request{method: c.method, url: u, header: c.header, authorization: header}
+	req := request{method: c.method, url: u, header: c.header, authorization: header, account: a}
 	resp, err := r.follow(ctx, req)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized || !sameOrigin(resp.Request.URL, u) {
 		return resp, err
 	}
 	no := refusal(resp)
-	req.authorization, err = r.answer(ctx, c.scope, parseChallenges(resp.Header.Values("WWW-Authenticate")), header)
+	req.authorization, err = r.answer(ctx, a, c.scope, parseChallenges(resp.Header.Values("WWW-Authenticate")), header)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"lastro/mirror/upstream/ecr"
 )
 
 func TestSettingsAreChecked(t *testing.T) {
@@ -25,7 +27,7 @@ func TestSettingsAreChecked(t *testing.T) {
 		{"https and plain-http contradict each other", Settings{Endpoint: "https://a.test", PlainHTTP: true}, "plain-http is true"},
 		{"http and plain-http agree", Settings{Endpoint: "http://a.test", PlainHTTP: true}, ""},
 		{"negative connections are refused", Settings{Connections: -1}, "connections: -1"},
-		{"a name without a password is refused", Settings{Credentials: Credentials{Username: "u"}}, "credentials: "},
+		{"a name without a password is refused", Settings{Credentials: []Credentials{{Username: "u"}}}, "credentials: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := c.s.Validate()
@@ -37,18 +39,20 @@ func TestSettingsAreChecked(t *testing.T) {
 }
 
 func TestCredentialsHaveScalarForms(t *testing.T) {
-	for text, want := range map[string]Credentials{"docker-config": {}, "none": Anonymous()} {
+	for text, want := range map[string]Credentials{"docker-config": {}, "none": {anonymous: true}, "ecr": {ECR: &ecr.Settings{}}} {
 		got := Credentials{Username: "before"}
-		if err := got.UnmarshalText([]byte(text)); err != nil || got != want || got.String() != text {
+		if err := got.UnmarshalText([]byte(text)); err != nil || !reflect.DeepEqual(got, want) || got.String() != text {
 			t.Errorf("%s: got %v, %v", text, got, err)
 		}
 	}
 	if err := new(Credentials).UnmarshalText([]byte("anonymous")); err == nil {
 		t.Error("a third form is taken")
 	}
-	c := Credentials{Username: "me", Password: password}
-	if text := fmt.Sprintf("%v %+v %#v", c, Settings{Credentials: c}, c); strings.Contains(text, password) {
-		t.Errorf("%s shows the password", text)
+	for _, c := range []Credentials{{Username: "me", Password: password}, {Token: password}} {
+		all := Settings{Credentials: []Credentials{c}, Mirrors: []Mirror{{Credentials: []Credentials{c}}}}
+		if text := fmt.Sprintf("%v %+v %#v %+v %#v", c, c, c, all, all); strings.Contains(text, password) {
+			t.Errorf("%s shows the password", text)
+		}
 	}
 }
 
@@ -127,7 +131,7 @@ func TestCredentialsComeFromDocker(t *testing.T) {
 		{"an entry that cannot be read is not quoted", "bad.test", auth.EmptyCredential, "docker login"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := open(t, c.host, Settings{}).login(t.Context())
+			got, err := login(t, open(t, c.host, Settings{}))
 			if got != c.want || (err == nil) != (c.err == "") {
 				t.Fatalf("got %v, %v", got, err)
 			}
@@ -140,12 +144,12 @@ func TestCredentialsComeFromDocker(t *testing.T) {
 
 func TestAMissingDockerConfigurationMeansNoCredentials(t *testing.T) {
 	t.Setenv("DOCKER_CONFIG", t.TempDir())
-	if got, err := open(t, "a.test", Settings{}).login(t.Context()); got != auth.EmptyCredential || err != nil {
+	if got, err := login(t, open(t, "a.test", Settings{})); got != auth.EmptyCredential || err != nil {
 		t.Errorf("got %v, %v", got, err)
 	}
 	t.Setenv("DOCKER_CONFIG", "")
 	t.Setenv("HOME", "")
-	if got, err := open(t, "a.test", Settings{}).login(t.Context()); got != auth.EmptyCredential || err != nil {
+	if got, err := login(t, open(t, "a.test", Settings{})); got != auth.EmptyCredential || err != nil {
 		t.Errorf("without a home: got %v, %v", got, err)
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
-// tokens remembers how an upstream lets us in.
+// tokens remembers how an upstream lets one account in.
 type tokens struct {
 	mu     sync.Mutex
 	basic  string     // the Authorization header, once the upstream asked for Basic
@@ -65,40 +65,39 @@ func (t *tokens) remember(basic string, bearer *challenge) {
 }
 
 // authorization is the header to begin with: what worked before, or nothing.
-func (r *Registry) authorization(ctx context.Context, scope string) (string, error) {
-	basic, bearer := r.tokens.known()
+func (r *Registry) authorization(ctx context.Context, a *account, scope string) (string, error) {
+	if a.credentials.Token != "" {
+		return "Bearer " + a.credentials.Token, nil
+	}
+	basic, bearer := a.tokens.known()
 	if bearer == nil {
 		return basic, nil
 	}
 	params := map[string]string{"realm": bearer.params["realm"], "service": bearer.params["service"], "scope": scope}
-	return r.token(ctx, scope, challenge{"bearer", params}, "")
+	return r.token(ctx, a, scope, challenge{"bearer", params}, "")
 }
 
 // answer is the header that answers a 401 to a request with the header stale;
 // "" when there is no more to try.
-func (r *Registry) answer(ctx context.Context, scope string, challenges []challenge, stale string) (string, error) {
+func (r *Registry) answer(ctx context.Context, a *account, scope string, challenges []challenge, stale string) (string, error) {
+	if a.credentials.Token != "" {
+		return "", nil
+	}
 	for _, c := range challenges {
 		if c.scheme == "bearer" && c.params["realm"] != "" {
-			return r.token(ctx, scope, c, stale)
+			return r.token(ctx, a, scope, c, stale)
 		}
 	}
 	for _, c := range challenges {
 		if c.scheme == "basic" {
-			return r.basic(ctx, stale)
+			return a.basic(ctx, stale)
 		}
 	}
 	return "", nil
 }
 
-// credentials are looked up anew each time they are needed.
-func (r *Registry) credentials(ctx context.Context) (auth.Credential, error) {
-	found, err := r.login(ctx)
-	r.known.Store(found != auth.EmptyCredential)
-	return found, err
-}
-
-func (r *Registry) basic(ctx context.Context, stale string) (string, error) {
-	found, err := r.credentials(ctx)
+func (a *account) basic(ctx context.Context, stale string) (string, error) {
+	found, err := a.found(ctx)
 	if err != nil || found.Username == "" && found.Password == "" {
 		return "", err
 	}
@@ -106,7 +105,7 @@ func (r *Registry) basic(ctx context.Context, stale string) (string, error) {
 	if header == stale {
 		return "", nil
 	}
-	r.tokens.remember(header, nil)
+	a.tokens.remember(header, nil)
 	return header, nil
 }
 
@@ -116,8 +115,8 @@ func basicHeader(c auth.Credential) string {
 
 // token returns the header with a token other than the stale one. Those who
 // need the same wait for one request.
-func (r *Registry) token(ctx context.Context, scope string, c challenge, stale string) (string, error) {
-	t := r.tokens.token(scope)
+func (r *Registry) token(ctx context.Context, a *account, scope string, c challenge, stale string) (string, error) {
+	t := a.tokens.token(scope)
 	select {
 	case t.turn <- struct{}{}:
 		defer func() { <-t.turn }()
@@ -131,13 +130,13 @@ func (r *Registry) token(ctx context.Context, scope string, c challenge, stale s
 	case t.refused != nil && now.Before(t.until):
 		return "", t.refused
 	}
-	header, life, err := r.fetchToken(ctx, scope, c)
+	header, life, err := r.fetchToken(ctx, a, scope, c)
 	t.header, t.until, t.refused = header, time.Now().Add(life), nil
 	if refused(err) {
 		t.until, t.refused = time.Now().Add(refusalLife), err
 	}
 	if err == nil {
-		r.tokens.remember("", &c)
+		a.tokens.remember("", &c)
 	}
 	return header, err
 }
@@ -149,12 +148,12 @@ func refused(err error) bool {
 }
 
 // fetchToken asks the token server.
-func (r *Registry) fetchToken(ctx context.Context, scope string, c challenge) (header string, life time.Duration, err error) {
+func (r *Registry) fetchToken(ctx context.Context, a *account, scope string, c challenge) (header string, life time.Duration, err error) {
 	realm, err := r.realm(c.params["realm"])
 	if err != nil {
 		return "", 0, err
 	}
-	found, err := r.credentials(ctx)
+	found, err := a.found(ctx)
 	if err != nil {
 		return "", 0, err
 	}
@@ -162,6 +161,7 @@ func (r *Registry) fetchToken(ctx context.Context, scope string, c challenge) (h
 		return "Bearer " + found.AccessToken, maxTokenLife, nil
 	}
 	req := tokenRequest(realm, c.params["service"], cmp.Or(c.params["scope"], scope), found)
+	req.account = a
 	resp, err := r.follow(ctx, req)
 	if err == nil {
 		header, life, err = readToken(resp, found.RefreshToken)

@@ -67,3 +67,37 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+func TestRetryAfterHasTwoForms(t *testing.T) {
+	for _, c := range []struct {
+		name, after, date string
+		want              time.Duration
+	}{
+		{"seconds", "30", "", 30 * time.Second},
+		{"a date by our clock", "Fri, 02 Jan 2026 03:05:05 GMT", "", time.Minute},
+		{"a date by the server's clock", "Fri, 02 Jan 2026 03:05:05 GMT", "Fri, 02 Jan 2026 03:05:00 GMT", 5 * time.Second},
+		{"a date that has passed", "Fri, 02 Jan 2015 03:05:05 GMT", "", 0},
+		{"more than a day, which is asked after in between", "9007199254740990", "", 24 * time.Hour},
+		{"a negative number", "-5", "", 0},
+		{"more than a number holds", "18446744073709551616", "", 0},
+		{"a date in a thousand years", "Fri, 02 Jan 3026 03:05:05 GMT", "", 24 * time.Hour},
+		{"nothing", "", "", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := http.Header{"Retry-After": {c.after}, "Date": {c.date}}
+			if got := RetryAfter(h, now); got != c.want {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func FuzzRetryAfter(f *testing.F) {
+	f.Add("30", "")
+	f.Add("Fri, 02 Jan 2026 03:05:05 GMT", "Fri, 02 Jan 2026 03:05:00 GMT")
+	f.Fuzz(func(t *testing.T, after, date string) {
+		if d := RetryAfter(http.Header{"Retry-After": {after}, "Date": {date}}, time.Now()); d < 0 || d > longest {
+			t.Errorf("%v", d)
+		}
+	})
+}

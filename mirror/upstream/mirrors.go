@@ -1,0 +1,91 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"slices"
+	"strings"
+
+	"lastro/mirror"
+)
+
+// openMirrors prepares the other places of an upstream's content. Each has its
+// own health and credentials; they share the upstream's bandwidth.
+func (r *Registry) openMirrors(s Settings, o Options) error {
+	for i, m := range s.Mirrors {
+		u, err := url.Parse(m.URL)
+		if err != nil {
+			return fmt.Errorf("upstream %s: mirrors[%d]: %w", r.host, i, err)
+		}
+		there := Settings{
+			Endpoint: m.URL, CA: s.CA, Credentials: m.Credentials,
+			Connections: s.Connections, RequestsPerSecond: s.RequestsPerSecond, Reserve: s.Reserve,
+		}
+		if len(m.Credentials) == 0 {
+			there.Credentials = Anonymous()
+		}
+		other, err := Open(u.Host, there, Options{Log: r.log, UserAgent: r.agent, Dial: o.Dial})
+		if err != nil {
+			return err
+		}
+		other.isMirror, other.bandwidth = true, r.bandwidth
+		r.mirrors = append(r.mirrors, other)
+	}
+	return nil
+}
+
+// somewhere reads from the upstream, and where that fails from its mirrors, in
+// turn. What a tag is the upstream says as long as it is there. The error is the
+// upstream's, with what its mirrors said as text: what they do not have may be
+// elsewhere.
+func (r *Registry) somewhere(ctx context.Context, byDigest bool, read func(*Registry) error) error {
+	var own error
+	var others []string
+	for _, at := range r.places(byDigest) {
+		err := read(at)
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return err
+		case at != r:
+			others = append(others, err.Error())
+		case elsewhere(err, byDigest):
+			own = err
+		default:
+			return err
+		}
+	}
+	if len(others) == 0 {
+		return own
+	}
+	return fmt.Errorf("%w; %s", own, strings.Join(others, "; "))
+}
+
+// places are where to read. For content those come last that are down.
+func (r *Registry) places(byDigest bool) []*Registry {
+	all := append([]*Registry{r}, r.mirrors...)
+	if byDigest && len(all) > 1 {
+		slices.SortStableFunc(all, func(a, b *Registry) int { return bit(a.health.isDown()) - bit(b.health.isDown()) })
+	}
+	return all
+}
+
+func bit(yes bool) int {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+// elsewhere reports whether a mirror may help: with content always, unless we
+// may not have it; with tags only when the upstream is down.
+func elsewhere(err error, byDigest bool) bool {
+	_, throttled := errors.AsType[*mirror.ThrottledError](err)
+	_, broken := errors.AsType[*transportError](err)
+	if !throttled && (broken || transient(err)) {
+		return true
+	}
+	return byDigest && (throttled || errors.Is(err, fs.ErrNotExist))
+}
