@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"lastro/store/vault"
 )
 
 func (c *cli) backupCommand() *cobra.Command {
@@ -103,35 +105,64 @@ func (c *cli) backupShowCommand() *cobra.Command {
 
 func (c *cli) backupVerifyCommand() *cobra.Command {
 	var snapshot string
+	var all bool
 	cmd := &cobra.Command{
-		Use:   "verify [NAME]",
+		Use:   "verify [NAME] [--snapshot ID | --all]",
 		Short: "read and hash everything that a snapshot needs",
 		Long: `Verify reads every object that a snapshot (default: the newest) needs, hashes
-it, and lists what is missing or wrong with the images that it hurts. The exit
+it, and lists what is missing or wrong with the images that it hurts. With --all
+it does so for every snapshot; what several of them need is read once. The exit
 code is 4 when a problem was found; the next backup repairs what it can.`,
-		Args: takes(cobra.MaximumNArgs(1)),
+		Example: "  lastro backup verify\n  lastro backup verify main --all",
+		Args:    takes(cobra.MaximumNArgs(1)),
 	}
 	cmd.Flags().StringVar(&snapshot, "snapshot", "", "the snapshot's `id` (default: the newest)")
+	cmd.Flags().BoolVar(&all, "all", false, "verify every snapshot of the vault")
+	cmd.MarkFlagsMutuallyExclusive("snapshot", "all")
 	cmd.RunE = c.verb(func(ctx context.Context, s *site, args []string) error {
 		v, err := s.oneVault(ctx, args)
 		if err != nil {
 			return err
 		}
-		bars := c.bars()
-		report, err := s.verify(ctx, v, snapshot, bars)
-		bars.Close()
-		if err != nil {
-			return err
+		if all {
+			return c.verifyAll(ctx, s, v)
 		}
-		if err := c.print(shownVerification(report)); err != nil {
-			return err
-		}
-		if n := len(report.Problems); n > 0 {
-			return outcome{exitDifference, fmt.Sprintf("backup verify: %d problems in vault %s", n, v.Name)}
-		}
-		return nil
+		return c.verify(ctx, s, v, snapshot)
 	})
 	return cmd
+}
+
+func (c *cli) verify(ctx context.Context, s *site, v *vault.Vault, snapshot string) error {
+	bars := c.bars()
+	report, err := s.verify(ctx, v, snapshot, bars)
+	bars.Close()
+	if err != nil {
+		return err
+	}
+	if err := c.print(shownVerification(report)); err != nil {
+		return err
+	}
+	return verdict(v, len(report.Problems))
+}
+
+func (c *cli) verifyAll(ctx context.Context, s *site, v *vault.Vault) error {
+	bars := c.bars()
+	all, err := s.verifyAll(ctx, v, bars)
+	bars.Close()
+	if err != nil {
+		return err
+	}
+	if err := c.print(shownVerifications(all)); err != nil {
+		return err
+	}
+	return verdict(v, shownVerifications(all).problems())
+}
+
+func verdict(v *vault.Vault, problems int) error {
+	if problems == 0 {
+		return nil
+	}
+	return outcome{exitDifference, fmt.Sprintf("backup verify: %d problems in vault %s", problems, v.Name)}
 }
 
 // optional is a flag's value as an argument list.

@@ -1,14 +1,18 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/opencontainers/go-digest"
 
+	"lastro/mirror"
 	"lastro/store/vault"
 	"lastro/store/vault/catalog"
 )
@@ -88,14 +92,58 @@ type shownVerification vault.Verified
 
 // Print lists the problems first.
 func (v shownVerification) Print(w io.Writer) error {
-	for _, p := range v.Problems {
+	printProblems(w, v.Problems)
+	_, err := fmt.Fprintf(w, "vault %s: snapshot %s: %d blobs, %s read and hashed in %.1f s: %d problems\n",
+		v.Vault, v.Snapshot, v.Blobs, size(v.Bytes), v.TookSeconds, len(v.Problems))
+	return err
+}
+
+func printProblems(w io.Writer, problems []vault.Problem) {
+	for _, p := range problems {
 		fmt.Fprintf(w, "problem: %s: %s: %s\n", p.Digest, p.Kind, p.Error)
 		for _, img := range p.Images {
 			fmt.Fprintf(w, "  hurts %s\n", img)
 		}
 	}
-	_, err := fmt.Fprintf(w, "vault %s: snapshot %s: %d blobs, %s read and hashed in %.1f s: %d problems\n",
-		v.Vault, v.Snapshot, v.Blobs, size(v.Bytes), v.TookSeconds, len(v.Problems))
+}
+
+// verifyAll verifies every snapshot as one run of the vault's verification.
+func (s *site) verifyAll(ctx context.Context, v *vault.Vault, p mirror.Progress) (all vault.VerifiedAll, err error) {
+	err = s.record(ctx, jobVerify+v.Name, func() (runResult, error) {
+		all, err = v.VerifyAll(ctx, p)
+		n := shownVerifications(all).problems()
+		if err == nil && n > 0 {
+			err = problemsError(n)
+		}
+		return runResult{failed: n}, err
+	})
+	if _, ok := errors.AsType[problemsError](err); ok {
+		err = nil // they are the result, and printed as such
+	}
+	return all, err
+}
+
+// shownVerifications is what a verification found in all snapshots.
+type shownVerifications vault.VerifiedAll
+
+// problems counts each once, in however many snapshots it is.
+func (a shownVerifications) problems() int {
+	found := map[digest.Digest]bool{}
+	for _, v := range a.Snapshots {
+		for _, p := range v.Problems {
+			found[p.Digest] = true
+		}
+	}
+	return len(found)
+}
+
+// Print lists the snapshots, the oldest first.
+func (a shownVerifications) Print(w io.Writer) error {
+	for _, v := range a.Snapshots {
+		printProblems(w, v.Problems)
+		fmt.Fprintf(w, "snapshot %s: %d blobs, %s: %d problems\n", v.Snapshot, v.Blobs, size(v.Bytes), len(v.Problems))
+	}
+	_, err := fmt.Fprintf(w, "vault %s: %d snapshots read and hashed in %.1f s: %d problems\n", a.Vault, len(a.Snapshots), a.TookSeconds, a.problems())
 	return err
 }
 

@@ -84,8 +84,11 @@ func Open(ctx context.Context, s Settings, o Options) (*Vault, error) {
 	return v, nil
 }
 
-// Verified is what a verification found.
-type Verified = verify.Report
+// What a verification found in a snapshot, and one thing that is wrong there.
+type (
+	Verified = verify.Report
+	Problem  = verify.Problem
+)
 
 // Verify reads and hashes everything that a snapshot needs: "" or "latest", an id,
 // or the start of one. What it finds is in the report, in a receipt in the vault,
