@@ -50,7 +50,8 @@
 //   - A child that was left out is absent until RecordServed, which comes after
 //     the registry's link: between the two it is served, which counts first.
 //   - ImportEvents skips events that are there, so it is simply run again.
-//   - RecordHeld writes facts that stand alone.
+//   - RecordHeld, RecordServed, RecordReferrersChecked and RecordUpstream write
+//     facts that stand alone.
 //   - RebuildGraph fills a new generation beside the one in use. One
 //     transaction switches and drops the old; before it a crash leaves the old
 //     graph whole, and the next Open drops the unfinished one.

@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"slices"
+	"iter"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -100,8 +100,32 @@ func writtenGraphs(tx *bolt.Tx) ([]graph, error) {
 	return []graph{inUse, filling}, err
 }
 
-// closurePage is how many manifests one transaction records.
-const closurePage = 256
+// One transaction records this many manifests, and about this many references:
+// it ends with the manifest that reaches either. One manifest is never split.
+const (
+	closurePage = 256
+	closureRefs = 5000
+)
+
+// isPage tells whether manifests that have so many references fill a page.
+func isPage(manifests, refs int) bool { return manifests >= closurePage || refs >= closureRefs }
+
+// closurePages cuts ms into what one transaction records each.
+func closurePages(ms []mirror.Manifest) iter.Seq[[]mirror.Manifest] {
+	return func(yield func([]mirror.Manifest) bool) {
+		first, refs := 0, 0
+		for i, m := range ms {
+			refs += len(m.Refs)
+			if i+1 < len(ms) && !isPage(i+1-first, refs) {
+				continue
+			}
+			if !yield(ms[first : i+1]) {
+				return
+			}
+			first, refs = i+1, 0
+		}
+	}
+}
 
 // RecordGraph records that repo holds the manifests ms – children before
 // parents – with all that they refer to, and that the digests absent are left
@@ -112,8 +136,8 @@ func (l *Ledger) RecordGraph(ctx context.Context, repo string, ms []mirror.Manif
 	if err := checkRepo(repo); err != nil {
 		return fmt.Errorf("record graph: %w", err)
 	}
-	err := l.update(ctx, func(tx *bolt.Tx) error { return markAbsent(tx, repo, absent) })
-	for page := range slices.Chunk(ms, closurePage) {
+	err := inPages(ctx, l, absent, func(tx *bolt.Tx, page []digest.Digest) error { return markAbsent(tx, repo, page) })
+	for page := range closurePages(ms) {
 		if err != nil {
 			break
 		}

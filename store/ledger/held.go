@@ -12,14 +12,11 @@ import (
 	"lastro/store/ledger/file"
 )
 
-// heldPage is how many digests one transaction asks for or records.
-const heldPage = 5000
-
 // Held tells which of the digests the bucket of a vault is known to hold. Only
 // those are in the answer.
 func (l *Ledger) Held(ctx context.Context, vault string, ds []digest.Digest) (map[digest.Digest]bool, error) {
 	held := map[digest.Digest]bool{}
-	for page := range slices.Chunk(ds, heldPage) {
+	for page := range slices.Chunk(ds, factPage) {
 		err := l.view(ctx, func(tx *bolt.Tx) error { return readHeld(tx, vault, page, held) })
 		if err != nil {
 			return nil, fmt.Errorf("what vault %s holds: %w", vault, err)
@@ -53,11 +50,8 @@ func (l *Ledger) RecordHeld(ctx context.Context, vault string, ds []digest.Diges
 	if vault == "" {
 		err = errors.New("vault has no name")
 	}
-	for page := range slices.Chunk(ds, heldPage) {
-		if err != nil {
-			break
-		}
-		err = l.update(ctx, func(tx *bolt.Tx) error { return recordHeld(tx, vault, page) })
+	if err == nil {
+		err = inPages(ctx, l, ds, func(tx *bolt.Tx, page []digest.Digest) error { return recordHeld(tx, vault, page) })
 	}
 	if err != nil {
 		return fmt.Errorf("record what vault %s holds: %w", vault, err)

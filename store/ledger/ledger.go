@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -119,6 +120,20 @@ func check(tx *bolt.Tx) error {
 // that is durable. fn may run more than once.
 func (l *Ledger) update(ctx context.Context, fn func(*bolt.Tx) error) error {
 	return l.file.Update(ctx, fn)
+}
+
+// factPage is how many facts that each stand alone one transaction asks for or
+// records.
+const factPage = 5000
+
+// inPages records such facts. An error may leave some recorded.
+func inPages[T any](ctx context.Context, l *Ledger, facts []T, record func(*bolt.Tx, []T) error) error {
+	for page := range slices.Chunk(facts, factPage) {
+		if err := l.update(ctx, func(tx *bolt.Tx) error { return record(tx, page) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // view runs fn in a read transaction, which should be short.

@@ -208,7 +208,7 @@ func TestHeldIsKnownPerVault(t *testing.T) {
 func TestManyHeldDigestsTakeMoreThanOnePage(t *testing.T) {
 	l := inMay(t)
 	var ds []digest.Digest
-	for i := range 2*heldPage + 1 {
+	for i := range 2*factPage + 1 {
 		ds = append(ds, dig(fmt.Sprint(i)))
 	}
 	must(t, l.RecordHeld(t.Context(), "main", ds))

@@ -27,9 +27,12 @@ func (l *Ledger) Links(ctx context.Context, repo string) iter.Seq2[digest.Digest
 
 // Linked reports whether repo holds the manifest d.
 func (l *Ledger) Linked(ctx context.Context, repo string, d digest.Digest) (linked bool, err error) {
-	err = l.ofRepository(ctx, repo, d, func(_ *bolt.Tx, g graph, k []byte) error {
-		linked = g.link.Get(k) != nil
-		return nil
+	err = l.ofRepository(ctx, repo, d, func(tx *bolt.Tx, k []byte) error {
+		g, err := readGraph(tx)
+		if err == nil {
+			linked = g.link.Get(k) != nil
+		}
+		return err
 	})
 	return linked, err
 }
@@ -38,7 +41,7 @@ func (l *Ledger) Linked(ctx context.Context, repo string, d digest.Digest) (link
 // filter. It asks nothing of what repo serves: what is served is there, absent
 // or not, and what is neither absent nor served is missing.
 func (l *Ledger) Absent(ctx context.Context, repo string, d digest.Digest) (absent bool, err error) {
-	err = l.ofRepository(ctx, repo, d, func(tx *bolt.Tx, _ graph, k []byte) error {
+	err = l.ofRepository(ctx, repo, d, func(tx *bolt.Tx, k []byte) error {
 		absent = tx.Bucket([]byte(bucketAbsent)).Get(k) != nil
 		return nil
 	})
@@ -50,8 +53,8 @@ func (l *Ledger) Absent(ctx context.Context, repo string, d digest.Digest) (abse
 // belong to is sparse as before. Where none is absent nothing is written.
 func (l *Ledger) RecordServed(ctx context.Context, repo string, ds ...digest.Digest) error {
 	keys, err := l.marks(ctx, repo, ds)
-	if err == nil && len(keys) > 0 {
-		err = l.update(ctx, func(tx *bolt.Tx) error { return unmark(tx, keys) })
+	if err == nil {
+		err = inPages(ctx, l, keys, unmark)
 	}
 	if err != nil {
 		return fmt.Errorf("record what %s serves: %w", repo, err)
@@ -93,7 +96,7 @@ func unmark(tx *bolt.Tx, keys [][]byte) error {
 // ReferrersChecked is when the upstream was last asked for what refers to d;
 // the zero time is never.
 func (l *Ledger) ReferrersChecked(ctx context.Context, repo string, d digest.Digest) (t time.Time, err error) {
-	err = l.ofRepository(ctx, repo, d, func(tx *bolt.Tx, _ graph, k []byte) error {
+	err = l.ofRepository(ctx, repo, d, func(tx *bolt.Tx, k []byte) error {
 		v := tx.Bucket([]byte(bucketChecked)).Get(k)
 		if v == nil {
 			return nil
@@ -105,10 +108,10 @@ func (l *Ledger) ReferrersChecked(ctx context.Context, repo string, d digest.Dig
 	return t, err
 }
 
-func (l *Ledger) ofRepository(ctx context.Context, repo string, d digest.Digest, fn func(*bolt.Tx, graph, []byte) error) error {
+func (l *Ledger) ofRepository(ctx context.Context, repo string, d digest.Digest, fn func(*bolt.Tx, []byte) error) error {
 	k, err := repoDigestKey(repo, d)
 	if err == nil {
-		err = l.inGraph(ctx, func(tx *bolt.Tx, g graph) error { return fn(tx, g, k) })
+		err = l.view(ctx, func(tx *bolt.Tx) error { return fn(tx, k) })
 	}
 	if err != nil {
 		return fmt.Errorf("%s@%s in the ledger: %w", repo, d, err)
@@ -123,8 +126,8 @@ func (l *Ledger) RecordReferrersChecked(ctx context.Context, repo string, t time
 	if err == nil {
 		err = checkTime(t)
 	}
-	if err == nil && len(ds) > 0 {
-		err = l.update(ctx, func(tx *bolt.Tx) error { return recordChecked(tx, repo, t, ds) })
+	if err == nil {
+		err = inPages(ctx, l, ds, func(tx *bolt.Tx, page []digest.Digest) error { return recordChecked(tx, repo, t, page) })
 	}
 	if err != nil {
 		return fmt.Errorf("record referrers of %s as checked: %w", repo, err)

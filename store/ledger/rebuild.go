@@ -50,10 +50,13 @@ func (l *Ledger) refill(ctx context.Context, found iter.Seq2[RepoManifest, error
 	if err := l.update(ctx, startGeneration); err != nil {
 		return err
 	}
-	page := make([]RepoManifest, 0, closurePage)
+	page, refs := make([]RepoManifest, 0, closurePage), 0
 	flush := func() error {
+		if len(page) == 0 {
+			return nil
+		}
 		err := l.update(ctx, func(tx *bolt.Tx) error { return fillPage(tx, page) })
-		page = page[:0]
+		page, refs = page[:0], 0
 		return err
 	}
 	for m, err := range found {
@@ -63,7 +66,8 @@ func (l *Ledger) refill(ctx context.Context, found iter.Seq2[RepoManifest, error
 		if err := checkRepo(m.Repo); err != nil {
 			return err
 		}
-		if page = append(page, m); len(page) < closurePage {
+		page, refs = append(page, m), refs+len(m.Manifest.Refs)
+		if !isPage(len(page), refs) {
 			continue
 		}
 		if err := flush(); err != nil {

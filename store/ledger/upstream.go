@@ -69,8 +69,11 @@ func (l *Ledger) RecordUpstream(ctx context.Context, repo string, t time.Time, t
 			err = checkName("tag", tag)
 		}
 	}
-	if err == nil && len(tags)+len(ds) > 0 {
-		err = l.update(ctx, func(tx *bolt.Tx) error { return recordUpstream(tx, repo, t, tags, ds) })
+	if err == nil {
+		err = inPages(ctx, l, ds, func(tx *bolt.Tx, page []digest.Digest) error { return recordKnown(tx, repo, t, page) })
+	}
+	if err == nil {
+		err = inPages(ctx, l, tags, func(tx *bolt.Tx, page []string) error { return recordAsked(tx, repo, t, page) })
 	}
 	if err != nil {
 		return fmt.Errorf("record what the upstream of %s has: %w", repo, err)
@@ -78,12 +81,8 @@ func (l *Ledger) RecordUpstream(ctx context.Context, repo string, t time.Time, t
 	return nil
 }
 
-func recordUpstream(tx *bolt.Tx, repo string, t time.Time, tags []string, ds []digest.Digest) error {
+func recordKnown(tx *bolt.Tx, repo string, t time.Time, ds []digest.Digest) error {
 	known, err := tx.CreateBucketIfNotExists([]byte(bucketKnown))
-	if err != nil {
-		return err
-	}
-	asked, err := tx.CreateBucketIfNotExists([]byte(bucketAsked))
 	if err != nil {
 		return err
 	}
@@ -98,6 +97,14 @@ func recordUpstream(tx *bolt.Tx, repo string, t time.Time, tags []string, ds []d
 		if err := file.Put(known, k, appendTime(nil, t)); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func recordAsked(tx *bolt.Tx, repo string, t time.Time, tags []string) error {
+	asked, err := tx.CreateBucketIfNotExists([]byte(bucketAsked))
+	if err != nil {
+		return err
 	}
 	for _, tag := range tags {
 		if err := file.Put(asked, tagKey(repo, tag), appendTime(nil, t)); err != nil {
