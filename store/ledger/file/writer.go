@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -182,13 +183,21 @@ func (w *writer) try(batch []*change) (applied bool, err error) {
 	return applied, err
 }
 
-// failed decides what a failed commit means. A full disk is found before
-// anything that counts is written. After any other fault nobody knows what is on
+// failed decides what a failed commit means. A full disk is found by a write,
+// before anything that counts. After any other fault nobody knows what is on
 // disk, and another write could build on what is not.
 func (w *writer) failed(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, berrors.ErrMaxSizeReached) {
+	if isFull(err) {
 		return fmt.Errorf("write ledger: %w", err)
 	}
 	w.broken = fmt.Errorf("write ledger: an earlier write failed, so it takes no more: mend the disk and start lastro again: %w", err)
 	return fmt.Errorf("write ledger: %w", err)
+}
+
+// isFull tells a write that found no room from a sync that failed for want of
+// it, which is a fault like any other: bbolt syncs with the bare system call.
+func isFull(err error) bool {
+	_, isWrite := errors.AsType[*fs.PathError](err)
+	isFull := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	return isWrite && isFull || errors.Is(err, berrors.ErrMaxSizeReached)
 }

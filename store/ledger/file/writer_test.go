@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 
@@ -199,6 +201,33 @@ func TestAFullDiskFailsOneWriteAndNotTheNext(t *testing.T) {
 	}
 	if err := f.Update(t.Context(), set("k", "after")); err != nil {
 		t.Errorf("the next write: %v", err)
+	}
+}
+
+func TestOnlyAWriteThatFindsNoRoomIsNoFaultOfTheDisk(t *testing.T) {
+	write := func(err error) error { return &fs.PathError{Op: "write", Path: "ledger.db", Err: err} }
+	for _, c := range []struct {
+		name   string
+		err    error
+		broken bool
+	}{
+		{"a write that finds no room", write(syscall.ENOSPC), false},
+		{"a write above a quota", write(syscall.EDQUOT), false},
+		{"a file above its limit", berrors.ErrMaxSizeReached, false},
+		{"a sync that finds no room", syscall.ENOSPC, true},
+		{"a sync above a quota", syscall.EDQUOT, true},
+		{"a write that fails", write(syscall.EIO), true},
+		{"a sync that fails", syscall.EIO, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := &writer{}
+			if err := w.failed(c.err); !errors.Is(err, c.err) {
+				t.Errorf("got %v, want %v", err, c.err)
+			}
+			if got := w.broken != nil; got != c.broken {
+				t.Errorf("takes no more writes: %v, want %v", got, c.broken)
+			}
+		})
 	}
 }
 
