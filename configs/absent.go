@@ -17,7 +17,6 @@ var absentKeys = map[string]bool{
 	"mirror[].on-demand":             true,
 	"mirror[].min-age":               true,
 	"mirror[].removed-upstream":      true,
-	"retention[].keep.per-minor":     true,
 	"retention[].keep.pulled-within": true,
 	"retention[].untagged":           true,
 	"backup[].keep":                  true,

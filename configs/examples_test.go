@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lastro/mirror"
+	"lastro/mirror/version"
 	"lastro/retention"
 )
 
@@ -25,9 +26,12 @@ func TestExampleFilesLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			parse := func(s string) (retention.Matcher, error) { return mirror.ParsePattern(s) }
+			language := retention.Language{
+				Pattern: func(s string) (retention.Matcher, error) { return mirror.ParsePattern(s) },
+				Range:   func(s string) (retention.Matcher, error) { return version.ParseRange(s) },
+			}
 			for _, r := range cfg.Retention {
-				if _, err := r.Compile(parse); err != nil {
+				if _, err := r.Compile(language); err != nil {
 					t.Error(err)
 				}
 			}

@@ -48,6 +48,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"two servers on one port", "registry: {listen: ':80'}\nadmin: {listen: '127.0.0.1:80'}", `lastro.yaml:2: admin.listen: the registry and the admin page cannot both listen on the same port (example: "127.0.0.1:5001")`},
 		{"the default port of the other server", "registry: {listen: '0.0.0.0:5001'}", `lastro.yaml:1: registry.listen: the registry and the admin page cannot both listen on the same port (example: "127.0.0.1:5001")`},
 		{"two rules of one name", "mirror:\n  - {from: debian}\n  - {from: alpine, name: debian}", `lastro.yaml:3: mirror[1].name: "debian" is the name of another rule: mirror[0].name, on line 2`},
+		{"a range that is none", "retention: [{match: x, keep: {semver: 1.x.y}}]", `lastro.yaml:1: retention[0].keep.semver: "1.x.y" is not a version range (example: ">=1.20 <2")`},
 		{"two retention rules for one pattern", "retention:\n  - match: x\n  - match: x", `lastro.yaml:3: retention[1].match: "x" is the pattern of another rule: put all it keeps into one: retention[0].match, on line 2`},
 		{"two vaults of one name", "backup:\n  - {name: a, to: 'file:///a'}\n  - {name: a, to: 'file:///b'}", `lastro.yaml:3: backup[1].name: "a" is the name of another vault: backup[0].name, on line 2`},
 		{"two vaults in one folder", "backup:\n  - {name: a, to: 'file:///a'}\n  - {name: b, to: 'file:///x/../a/'}", `lastro.yaml:3: backup[1].to: "file:///x/../a/" is the address of another vault: backup[0].to, on line 2`},

@@ -40,9 +40,10 @@ func Decide(repo string, tags []Tag, rules []Compiled, now time.Time) ([]Decisio
 	rules = slices.DeleteFunc(slices.Clone(rules), func(c Compiled) bool { return c.match == nil || !c.match.Match(repo) })
 	slices.SortStableFunc(rules, func(a, b Compiled) int { return cmp.Compare(a.String(), b.String()) })
 	items, attached := split(tags)
+	counts := count(items, rules)
 	decisions := make([]Decision, len(items), len(tags))
 	for age, t := range items {
-		decisions[age] = decide(subject{t, age + 1, now}, rules)
+		decisions[age] = decide(subject{t, age + 1, now}, counts)
 	}
 	keepLast(decisions)
 	err := guard(repo, decisions, rules)
@@ -82,7 +83,7 @@ type subject struct {
 
 // decide asks every line of every rule, and does not stop at the first that
 // keeps: a person who asks why is told all.
-func decide(s subject, rules []Compiled) Decision {
+func decide(s subject, rules []counted) Decision {
 	d := Decision{Tag: s.Name, Digest: s.Digest}
 	if len(rules) == 0 {
 		d.Reasons = []string{"no rule matches"}
@@ -120,14 +121,16 @@ type verdict struct {
 	until   time.Time // when the last of the others stops keeping it
 }
 
-func (c Compiled) ask(s subject) verdict {
+func (c counted) ask(s subject) verdict {
 	var v verdict
 	if c.keepsAll() {
-		v.keep(c, "keeps everything")
+		v.keep(c.Compiled, "keeps everything")
 		return v
 	}
 	c.askLast(s, &v)
+	c.askLines(s, &v)
 	c.askWithin(s, &v)
+	c.askSemver(s, &v)
 	c.askTags(s, &v)
 	return v
 }
@@ -160,6 +163,16 @@ func (c Compiled) askWithin(s subject, v *verdict) {
 	}
 	v.keeps = append(v.keeps, fmt.Sprintf("%s: within %s: it is from %s", c, short(within), since))
 	v.until = until
+}
+
+func (c Compiled) askSemver(s subject, v *verdict) {
+	switch {
+	case c.versions == nil:
+	case c.versions.Match(s.Name):
+		v.keep(c, fmt.Sprintf("semver %q", c.versions.String()))
+	default:
+		v.lets = append(v.lets, fmt.Sprintf("not in semver %q", c.versions.String()))
+	}
 }
 
 func (c Compiled) askTags(s subject, v *verdict) {

@@ -33,13 +33,47 @@ func parse(text string) (Matcher, error) {
 	return glob(text), nil
 }
 
+// above is a range as simple as these tests need it: names after its text.
+type above string
+
+func (a above) String() string         { return string(a) }
+func (a above) Match(name string) bool { return name > string(a) }
+
+// lines knows versions of a letter and a digit, except those of the letter c,
+// which are no versions. A major line is of a letter.
+func lines(tags []string, per string) map[string][]string {
+	out := map[string][]string{}
+	for _, tag := range tags {
+		if len(tag) == 2 && tag[0] != 'c' && '0' <= tag[1] && tag[1] <= '9' {
+			key := map[string]string{"variant": "**", "major": tag[:1] + "*", "minor": tag, "patch": tag}[per]
+			out[key] = append(out[key], tag)
+		}
+	}
+	for _, line := range out {
+		slices.Sort(line)
+		slices.Reverse(line)
+	}
+	return out
+}
+
+var language = Language{
+	Pattern: parse,
+	Range: func(text string) (Matcher, error) {
+		if strings.HasPrefix(text, "[") {
+			return nil, errors.New("not a range")
+		}
+		return above(text), nil
+	},
+	Lines: lines,
+}
+
 // keeping is a rule for all repositories that may remove everything.
 func keeping(t interface{ Fatal(...any) }, k Keep) Compiled {
 	return compiled(t, Rule{Match: "**", Keep: k, MaxRemovals: 1})
 }
 
 func compiled(t interface{ Fatal(...any) }, r Rule) Compiled {
-	c, err := r.Compile(parse)
+	c, err := r.Compile(language)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,6 +138,20 @@ func TestDecide(t *testing.T) {
 			tags: []Tag{{Name: "a", Since: old}, {Name: "b", Since: old.In(time.FixedZone("east", 9*3600))}}, want: []string{"a"}},
 		{name: "tags keeps by name", rules: []Rule{{Match: "**", Keep: Keep{Tags: []string{"*-lts", "stable"}}, MaxRemovals: 1}},
 			tags: []Tag{{Name: "1-lts", Since: old}, {Name: "stable", Since: old}, {Name: "edge", Since: old}, {Name: "lts-1", Since: old}}, want: []string{"edge", "lts-1"}},
+		{name: "per-major keeps the newest of each line by version, however old they are",
+			rules: []Rule{{Match: "**", Keep: Keep{PerMajor: 2}, MaxRemovals: 1}},
+			tags:  []Tag{{Name: "a1", Since: now}, {Name: "a2", Since: old}, {Name: "a3", Since: old}, {Name: "b1", Since: old}}, want: []string{"a1"}},
+		{name: "per-variant keeps the newest of all", rules: []Rule{{Match: "**", Keep: Keep{PerVariant: 2}, MaxRemovals: 1}},
+			tags: []Tag{{Name: "a1", Since: old}, {Name: "a3", Since: old}, {Name: "b1", Since: old}}, want: []string{"a1"}},
+		{name: "per-minor and per-patch are lines of their own", rules: []Rule{
+			{Match: "**", Keep: Keep{PerMinor: 1}, MaxRemovals: 1}, {Match: "**", Keep: Keep{PerPatch: 1}, MaxRemovals: 1},
+		}, tags: []Tag{{Name: "a1", Since: old}, {Name: "c1", Since: old}, {Name: "b1", Since: old}}, want: []string{"c1"}},
+		{name: "what is no version is not kept by lines of versions", rules: []Rule{{Match: "**", Keep: Keep{PerVariant: 9, PerMajor: 9}, MaxRemovals: 1}},
+			tags: []Tag{{Name: "a1", Since: old}, {Name: "latest", Since: now}, {Name: "c1", Since: now}}, want: []string{"c1", "latest"}},
+		{name: "attached tags are not counted by lines of versions", rules: []Rule{{Match: "**", Keep: Keep{PerMajor: 1}, MaxRemovals: 1}},
+			tags: []Tag{{Name: "a1", Digest: "x", Since: old}, {Name: "a9", Digest: "y", Subject: "x"}, {Name: "b1", Digest: "z", Since: old}}},
+		{name: "semver keeps a range", rules: []Rule{{Match: "**", Keep: Keep{Semver: "a5"}, MaxRemovals: 1}},
+			tags: []Tag{{Name: "a4", Since: old}, {Name: "a6", Since: old}, {Name: "b1", Since: old}}, want: []string{"a4"}},
 		{name: "any line keeps", rules: []Rule{{Match: "**", Keep: Keep{Last: 1, Within: 7 * day, Tags: []string{"d50"}}, MaxRemovals: 1}},
 			tags: aged(1, 6, 8, 50), want: []string{"d08"}},
 		{name: "any rule keeps", rules: []Rule{
@@ -152,12 +200,15 @@ func TestUntil(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		keep []Keep
+		tag  string // "": d10
 		want time.Time
 	}{
 		{name: "a tag that goes has none", keep: []Keep{{Within: day}}},
 		{name: "within says until when", keep: []Keep{{Within: 20 * day}}, want: now.Add(10 * day)},
 		{name: "the longest of several counts", keep: []Keep{{Within: 20 * day}, {Within: 30 * day}, {Within: 15 * day}}, want: now.Add(20 * day)},
 		{name: "last keeps for a time that is not known", keep: []Keep{{Within: 20 * day, Last: 5}}},
+		{name: "a line of versions keeps for a time that is not known", keep: []Keep{{Within: 20 * day}, {PerVariant: 1, Tags: []string{"none"}}}, tag: "b1"},
+		{name: "a range keeps for a time that is not known", keep: []Keep{{Within: 20 * day}, {Semver: "d09"}}},
 		{name: "a name keeps for a time that is not known", keep: []Keep{{Within: 20 * day}, {Tags: []string{"d10"}}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -165,11 +216,14 @@ func TestUntil(t *testing.T) {
 			for _, k := range c.keep {
 				rules = append(rules, keeping(t, k))
 			}
-			got, err := Decide("lib/a", aged(0, 10), rules, now)
+			got, err := Decide("lib/a", append(aged(0, 10), Tag{Name: "b1", Since: now.Add(-10 * day)}), rules, now)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d := find(t, got, "d10"); !d.Until.Equal(c.want) {
+			if c.tag == "" {
+				c.tag = "d10"
+			}
+			if d := find(t, got, c.tag); !d.Until.Equal(c.want) {
 				t.Errorf("got %v, want %v", d.Until, c.want)
 			}
 		})

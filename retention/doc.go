@@ -8,6 +8,10 @@
 // keep. A tag that no rule matches stays. A rule whose keep has no line keeps
 // everything. Doubt keeps: a tag of unknown age stays.
 //
+// The lines last and within go by time. The per- lines go by version: in each
+// line of versions, which the caller's Language parts, the newest stay, however
+// old they are. A tag that is no version is not kept by them.
+//
 // Three things stand above the rules:
 //
 //   - A repository never loses its last tag. When no line keeps any, the newest

@@ -39,7 +39,16 @@ func TestReasons(t *testing.T) {
 		}
 		all = append(all, ds...)
 	}
-	golden(t, "reasons.json", all)
+	versions := compiled(t, Rule{Match: "**", Keep: Keep{PerVariant: 1, PerMajor: 2, Semver: "b1"}, MaxRemovals: 1, Line: "lastro.yaml:20"})
+	var tagged []Tag
+	for _, name := range []string{"a1", "a2", "a3", "b1", "b2", "latest"} {
+		tagged = append(tagged, Tag{Name: name, Digest: "digest of " + name, Since: now.Add(-9 * day)})
+	}
+	ds, err := Decide("lib/d", tagged, []Compiled{versions}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "reasons.json", append(all, ds...))
 }
 
 func golden(t *testing.T, name string, v any) {

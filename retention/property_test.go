@@ -1,6 +1,7 @@
 package retention
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -29,8 +30,10 @@ func drawTags(t *rapid.T) (tags []Tag) {
 
 func drawKeep(t *rapid.T) Keep {
 	var k Keep
-	for k.Last == 0 && k.Within == 0 && k.Tags == nil {
+	for reflect.ValueOf(k).IsZero() {
 		k.Last = rapid.IntRange(0, 3).Draw(t, "last")
+		k.PerVariant, k.PerMajor = rapid.IntRange(0, 2).Draw(t, "per variant"), rapid.IntRange(0, 2).Draw(t, "per major")
+		k.Semver = rapid.SampledFrom([]string{"", "", "", "b5", "c"}).Draw(t, "semver")
 		k.Within = time.Duration(rapid.IntRange(0, 5).Draw(t, "within")) * day
 		k.Tags = rapid.SampledFrom([][]string{nil, {"a*"}, {"b1", "c*"}}).Draw(t, "tags")
 	}
@@ -46,14 +49,23 @@ func drawRules(t *rapid.T) (rules []Compiled) {
 
 // keptBy says, in other words than the package, whether a line of a rule keeps a tag.
 func keptBy(c Compiled, t Tag, tags []Tag) bool {
-	newer := 0
+	var newer, higher, higherOfLetter int
 	for _, other := range tags {
-		if other.Subject == "" && (other.Since.After(t.Since) || other.Since.Equal(t.Since) && other.Name > t.Name) {
+		if other.Subject != "" {
+			continue
+		}
+		if other.Since.After(t.Since) || other.Since.Equal(t.Since) && other.Name > t.Name {
 			newer++
 		}
+		if other.Name > t.Name && other.Name[0] != 'c' {
+			higher++
+			if other.Name[0] == t.Name[0] {
+				higherOfLetter++
+			}
+		}
 	}
-	k := c.rule.Keep
-	return newer < k.Last || k.Within > 0 && now.Sub(t.Since) < k.Within ||
+	k, isVersion := c.rule.Keep, t.Name[0] != 'c'
+	return newer < k.Last || isVersion && (higher < k.PerVariant || higherOfLetter < k.PerMajor) || k.Semver != "" && t.Name > k.Semver || k.Within > 0 && now.Sub(t.Since) < k.Within ||
 		slices.ContainsFunc(k.Tags, func(p string) bool { return glob(p).Match(t.Name) })
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 )
@@ -21,9 +22,24 @@ type Rule struct {
 
 // Keep is what a rule keeps. Each field is a line of its own.
 type Keep struct {
-	Last   int           `yaml:"last" example:"10" doc:"The newest tags of a repository, by the time their digest was first seen."`
-	Within time.Duration `yaml:"within" example:"90d" doc:"Tags whose digest was first seen no longer ago than this."`
-	Tags   []string      `yaml:"tags" kind:"pattern" example:"*-lts" doc:"Tags with these names."`
+	Last       int           `yaml:"last" example:"10" doc:"The newest tags of a repository, by the time their digest was first seen."`
+	PerVariant int           `yaml:"per-variant" example:"3" doc:"The newest versions of each variant (1.25.3-alpine is one of -alpine), by version."`
+	PerMajor   int           `yaml:"per-major" example:"3" doc:"The newest versions of each major line of a variant, by version."`
+	PerMinor   int           `yaml:"per-minor" example:"3" doc:"The newest versions of each minor line of a variant, by version."`
+	PerPatch   int           `yaml:"per-patch" example:"3" doc:"The newest builds of each patch version of a variant, by version."`
+	Within     time.Duration `yaml:"within" example:"90d" doc:"Tags whose digest was first seen no longer ago than this."`
+	Semver     string        `yaml:"semver" kind:"range" example:">=1.20 <2" doc:"Versions in this range, of every variant; prereleases only where the range names one."`
+	Tags       []string      `yaml:"tags" kind:"pattern" example:"*-lts" doc:"Tags with these names."`
+}
+
+// perLine is one of the lines that keep the newest of each line of versions.
+type perLine struct {
+	per    string
+	newest int
+}
+
+func (k Keep) perLines() []perLine {
+	return []perLine{{"variant", k.PerVariant}, {"major", k.PerMajor}, {"minor", k.PerMinor}, {"patch", k.PerPatch}}
 }
 
 // Matcher is a pattern for names.
@@ -32,8 +48,19 @@ type Matcher interface {
 	String() string
 }
 
-// Validate reports all that is wrong with the rule except patterns that do not
-// parse, which Compile reports.
+// Language reads what rules are written in, and the tags that they are about.
+// What no rule uses may be nil.
+type Language struct {
+	Pattern func(text string) (Matcher, error)
+	Range   func(text string) (Matcher, error)
+
+	// Lines parts tags into lines of versions per variant, major, minor or
+	// patch, each with the newest first. A tag that is no version is in none.
+	Lines func(tags []string, per string) map[string][]string
+}
+
+// Validate reports all that is wrong with the rule except patterns and ranges
+// that do not parse, which Compile reports.
 func (r Rule) Validate() error {
 	var errs []error
 	if r.Match == "" {
@@ -41,6 +68,11 @@ func (r Rule) Validate() error {
 	}
 	if r.Keep.Last < 0 {
 		errs = append(errs, fmt.Errorf("keep.last: %d is less than nothing (example: 10)", r.Keep.Last))
+	}
+	for _, l := range r.Keep.perLines() {
+		if l.newest < 0 {
+			errs = append(errs, fmt.Errorf("keep.per-%s: %d is less than nothing (example: 3)", l.per, l.newest))
+		}
 	}
 	if r.Keep.Within < 0 {
 		errs = append(errs, fmt.Errorf("keep.within: %s is less than nothing (example: 90d)", r.Keep.Within))
@@ -58,30 +90,33 @@ func (r Rule) Validate() error {
 
 // Compiled is a rule that is ready to decide. The zero value matches nothing.
 type Compiled struct {
-	rule  Rule
-	match Matcher
-	tags  []Matcher
+	rule     Rule
+	match    Matcher
+	versions Matcher // nil: no range
+	tags     []Matcher
+	lines    func(tags []string, per string) map[string][]string
 }
 
-// Compile validates the rule and parses its patterns. All faults are
-// reported, each with its key.
-func (r Rule) Compile(parse func(string) (Matcher, error)) (Compiled, error) {
+// Compile validates the rule and parses its patterns and its range. All faults
+// are reported, each with its key.
+func (r Rule) Compile(l Language) (Compiled, error) {
 	if err := r.Validate(); err != nil {
 		return Compiled{}, err
 	}
-	c := Compiled{rule: r}
 	var errs []error
-	match, err := parse(r.Match)
-	if err != nil {
-		errs = append(errs, fmt.Errorf("match: %w", err))
-	}
-	c.match = match
-	for i, tag := range r.Keep.Tags {
-		m, err := parse(tag)
+	read := func(key, text string, parse func(string) (Matcher, error)) Matcher {
+		m, err := parse(text)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("keep.tags[%d]: %w", i, err))
+			errs = append(errs, fmt.Errorf("%s: %w", key, err))
 		}
-		c.tags = append(c.tags, m)
+		return m
+	}
+	c := Compiled{rule: r, lines: l.Lines, match: read("match", r.Match, l.Pattern)}
+	if r.Keep.Semver != "" {
+		c.versions = read("keep.semver", r.Keep.Semver, l.Range)
+	}
+	for i, tag := range r.Keep.Tags {
+		c.tags = append(c.tags, read(fmt.Sprintf("keep.tags[%d]", i), tag, l.Pattern))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return Compiled{}, err
@@ -91,7 +126,9 @@ func (r Rule) Compile(parse func(string) (Matcher, error)) (Compiled, error) {
 
 // keepsAll reports whether the rule has no line that could keep less.
 func (c Compiled) keepsAll() bool {
-	return c.rule.Keep.Last <= 0 && c.rule.Keep.Within <= 0 && len(c.tags) == 0
+	k := c.rule.Keep
+	return k.Last <= 0 && k.Within <= 0 && c.versions == nil && len(c.tags) == 0 &&
+		!slices.ContainsFunc(k.perLines(), func(l perLine) bool { return l.newest > 0 })
 }
 
 func (c Compiled) String() string {

@@ -19,6 +19,7 @@ type goPackage struct {
 
 // homes says below which of our packages a heavy dependency may be imported.
 var homes = map[string][]string{
+	"github.com/Masterminds/semver":          {"lastro/mirror/version"},
 	"github.com/distribution/distribution":   {"lastro/store"},
 	"go.etcd.io/bbolt":                       {"lastro/store/ledger"},
 	"github.com/aws/aws-sdk-go-v2":           {"lastro/store/vault/bucket", "lastro/mirror/upstream/ecr"},

@@ -16,6 +16,7 @@ import (
 
 	"lastro/configs"
 	"lastro/mirror"
+	"lastro/mirror/version"
 	"lastro/retention"
 	"lastro/store/ledger"
 )
@@ -124,7 +125,7 @@ func retentionRules(all []configs.Retention, maxRemovals string) ([]retention.Co
 			}
 			r.Rule.MaxRemovals = share
 		}
-		compiled, err := r.Rule.Compile(parsePattern)
+		compiled, err := r.Rule.Compile(ruleLanguage())
 		if err != nil {
 			return nil, err
 		}
@@ -133,7 +134,32 @@ func retentionRules(all []configs.Retention, maxRemovals string) ([]retention.Co
 	return rules, nil
 }
 
-func parsePattern(s string) (retention.Matcher, error) { return mirror.ParsePattern(s) }
+// ruleLanguage reads retention's rules and tags as those of mirrors are read.
+func ruleLanguage() retention.Language {
+	return retention.Language{
+		Pattern: func(text string) (retention.Matcher, error) { return mirror.ParsePattern(text) },
+		Range:   func(text string) (retention.Matcher, error) { return version.ParseRange(text) },
+		Lines:   versionLines,
+	}
+}
+
+func versionLines(tags []string, per string) map[string][]string {
+	var by version.Per
+	if err := by.UnmarshalText([]byte(per)); err != nil {
+		panic(err) // retention knows no other words
+	}
+	versions := make([]version.Version, len(tags))
+	for i, tag := range tags {
+		versions[i] = version.Parse(tag)
+	}
+	lines := map[string][]string{}
+	for line, ordered := range version.Lines(versions, by) {
+		for _, v := range ordered {
+			lines[line] = append(lines[line], v.Tag())
+		}
+	}
+	return lines
+}
 
 func (s *site) retainRepository(ctx context.Context, repo string, rules []retention.Compiled, only localRef, out *retained) error {
 	tags, err := s.retentionTags(ctx, repo)
