@@ -6,15 +6,15 @@
 //  1. The vault's config, head and newest commit record are read. Blobs that a
 //     verification found damaged are replaced by the store's own.
 //  2. The tags and manifests of the store are taken down. Writers do not wait.
-//  3. If the root over them is the one of the newest snapshot, all is there.
-//     Otherwise what the ledger does not know to be in the bucket is sent, then the
-//     indexes, then the root.
+//  3. If the root over them is the one of the newest snapshot, and no foreign layer
+//     that it left elsewhere has come since, all is there. Otherwise what the ledger
+//     does not know to be in the bucket is sent, then the indexes, then the root.
 //  4. The events since the newest snapshot are sent as a segment.
 //  5. The commit record is written, and the head swapped: now the snapshot exists.
 //  6. index.json is written, for programs that know only OCI image layouts.
 //
 // A backup that is broken off before 5 leaves blobs that no snapshot names, which the
-// next finds where it would put them. With nothing new it sends at most ten
+// next finds where it would put them. With nothing new it sends at most eight
 // requests, however much there is.
 //
 // # Guarantees
@@ -28,4 +28,12 @@
 //     and the report says so.
 //   - Contents are created and never overwritten, unless what lies under the name
 //     is not what the name says.
+//   - Each image leaves out what a platform filter left out of it, and nothing else:
+//     a sparse image that is kept from the snapshot before hides no child from
+//     another image.
+//   - What a bucket holds is bounded when it is read, and what goes beyond is named
+//     with the vault and the object: a manifest has at most 8 MiB, a record or an
+//     index of ours 64 MiB; indexes lie at most sixteen deep inside each other; the
+//     manifests of a repository have at most 4 GiB and 2^25 references. An image
+//     that is nested deeper is not saved either, and the report says so.
 package vault

@@ -89,6 +89,7 @@ func (b cutBucket) List(ctx context.Context, prefix string) iter.Seq2[bucket.Inf
 
 // TestABackupThatIsCutAtAnyWriteLosesNothing cuts a second backup at each write.
 func TestABackupThatIsCutAtAnyWriteLosesNothing(t *testing.T) {
+	t.Parallel()
 	for _, answer := range []bool{false, true} {
 		name := map[bool]string{false: "the write does not take place", true: "the answer of the write is lost"}[answer]
 		t.Run(name, func(t *testing.T) { cutEverywhere(t, answer) })
@@ -200,6 +201,7 @@ func damages() map[string]func(path string) error {
 
 // TestAnyDamageIsFoundNamedAndHealed damages every blob of a vault in turn.
 func TestAnyDamageIsFoundNamedAndHealed(t *testing.T) {
+	t.Parallel()
 	for name, damage := range damages() {
 		t.Run(name, func(t *testing.T) {
 			c := &clock{}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,6 +15,7 @@ import (
 	"lastro/store/ledger"
 	"lastro/store/vault"
 	"lastro/store/vault/bucket"
+	"lastro/store/vault/bucket/buckettest"
 )
 
 // machine is a store and a vault, and what every snapshot has to give back.
@@ -30,6 +30,7 @@ type machine struct {
 
 // TestEverySnapshotGivesBackItsState does what people and crashes do, in any order.
 func TestEverySnapshotGivesBackItsState(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		dir, err := os.MkdirTemp("", "model")
 		if err != nil {
@@ -110,14 +111,8 @@ func (m *machine) restore(t *rapid.T, id string, want state) {
 	}
 }
 
-// TestMain makes the model short unless -rapid.checks or -long says otherwise, and
-// keeps files in memory where there is room: nothing here sees whether a sync to a
-// disk took place.
+// TestMain makes the model short unless -rapid.checks or -long says otherwise.
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
 	if err := flag.Set("rapid.checks", "15"); err != nil {
 		panic(err)
 	}
@@ -125,18 +120,5 @@ func run(m *testing.M) int {
 	if *long {
 		_ = flag.Set("rapid.checks", "300") // known: it was just set
 	}
-	const memory = "/dev/shm"
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(memory, &fs); err != nil || fs.Bavail*uint64(fs.Bsize) < 4<<30 || os.Getenv("TMPDIR") != "" {
-		return m.Run()
-	}
-	dir, err := os.MkdirTemp(memory, "vault")
-	if err != nil {
-		return m.Run()
-	}
-	defer os.RemoveAll(dir)
-	if err := os.Setenv("TMPDIR", dir); err != nil {
-		panic(err)
-	}
-	return m.Run()
+	os.Exit(buckettest.Main(m))
 }

@@ -108,6 +108,7 @@ func TestPatternsSelect(t *testing.T) {
 // TestARestoreThatIsStoppedAnywhereGoesOn ends the context at each step that
 // changes the disk, opens the store again and restores again.
 func TestARestoreThatIsStoppedAnywhereGoesOn(t *testing.T) {
+	t.Parallel()
 	c := &clock{}
 	st := newStore(t, c)
 	sample(t, st)

@@ -19,6 +19,7 @@ import (
 
 // TestAVaultOnAnS3Server saves, verifies, loses, heals and restores on a real server.
 func TestAVaultOnAnS3Server(t *testing.T) {
+	t.Parallel()
 	c := &clock{}
 	settings, data := startGateway(t)
 	v, err := vault.Open(t.Context(), vault.Settings{Name: "main", To: "s3://bucket/some/prefix", S3: settings}, vault.Options{Now: c.now})

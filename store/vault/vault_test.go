@@ -374,6 +374,7 @@ func TestARestoreBringsBackEverything(t *testing.T) {
 }
 
 func TestABackupWithNothingNewSendsEightRequestsAtAnySize(t *testing.T) {
+	t.Parallel()
 	c := &clock{}
 	st := newStore(t, c)
 	v := openVault(t, filepath.Join(t.TempDir(), "vault"), c, nil)

@@ -69,6 +69,7 @@ func TestAllSnapshotsAreVerifiedInOneReading(t *testing.T) {
 }
 
 func TestAProblemIsReportedInTheSnapshotsThatHaveIt(t *testing.T) {
+	t.Parallel()
 	shared := []string{"docker.io/library/a:1", "docker.io/library/a:2", "docker.io/library/b:multi"}
 	for _, x := range []struct {
 		name  string

@@ -16,6 +16,8 @@ import (
 	"lastro/store/vault/bucket/buckettest"
 )
 
+func TestMain(m *testing.M) { os.Exit(buckettest.Main(m)) }
+
 func TestAFolderIsABucket(t *testing.T) {
 	buckettest.Acceptance(t, Open(filepath.Join(t.TempDir(), "not", "there"), Options{}))
 }

@@ -337,6 +337,7 @@ func (l *losing) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func TestALostAnswerIsSettledByLooking(t *testing.T) {
+	t.Parallel()
 	l := &losing{}
 	b := openNew(t, startGateway(t), "lost", "", Options{Transport: l})
 	large := pattern(partSize + 1000)
@@ -383,6 +384,7 @@ func (patterned) ReadAt(p []byte, at int64) (int, error) {
 }
 
 func TestALargeContentGoesInParts(t *testing.T) {
+	t.Parallel()
 	b := openNew(t, startGateway(t), "large", "p", Options{})
 	o := pattern(partSize + 12345)
 	if created, err := b.Put(t.Context(), "big", o); !created || err != nil {
@@ -406,6 +408,7 @@ func TestALargeContentGoesInParts(t *testing.T) {
 }
 
 func TestALargeContentThatIsWrongLeavesNothing(t *testing.T) {
+	t.Parallel()
 	b := openNew(t, startGateway(t), "wrong", "", Options{})
 	o := pattern(partSize + 1)
 	o.Digest = digest.FromString("something else")

@@ -16,7 +16,10 @@ import (
 	"lastro/store/vault/bucket/buckettest"
 )
 
+func TestMain(m *testing.M) { os.Exit(buckettest.Main(m)) }
+
 func TestAnS3ServerIsABucket(t *testing.T) {
+	t.Parallel()
 	s := startGateway(t)
 	for _, prefix := range []string{"", "some/prefix"} {
 		t.Run("prefix "+prefix, func(t *testing.T) {
