@@ -42,8 +42,8 @@ func TestATransactionRecordsOnlySoMuch(t *testing.T) {
 		{"one manifest and what it leaves out", func(ctx context.Context, l *Ledger) error { return l.RecordGraph(ctx, "r", small[:1], ds[:1]) }, 2},
 		{"a page of manifests", func(ctx context.Context, l *Ledger) error { return l.RecordGraph(ctx, "r", small[1:], nil) }, 1},
 		{"a page of manifests and one", func(ctx context.Context, l *Ledger) error { return l.RecordGraph(ctx, "r", small, nil) }, 2},
-		{"manifests with many references", func(ctx context.Context, l *Ledger) error {
-			return l.RecordGraph(ctx, "r", largeIndexes(3), nil)
+		{"manifests with many references, and with few", func(ctx context.Context, l *Ledger) error {
+			return l.RecordGraph(ctx, "r", append(largeIndexes(2), small[:2]...), nil)
 		}, 3},
 		{"much that is left out", func(ctx context.Context, l *Ledger) error { return l.RecordGraph(ctx, "r", nil, ds) }, 2},
 		{"much that is served", func(ctx context.Context, l *Ledger) error {
@@ -55,9 +55,9 @@ func TestATransactionRecordsOnlySoMuch(t *testing.T) {
 		{"a rebuild of a page", func(ctx context.Context, l *Ledger) error {
 			return l.RebuildGraph(ctx, every(nil, found(small[1:])...))
 		}, 3},
-		{"a rebuild of many references", func(ctx context.Context, l *Ledger) error {
-			return l.RebuildGraph(ctx, every(nil, found(largeIndexes(2))...))
-		}, 4},
+		{"a rebuild of many references, and of few", func(ctx context.Context, l *Ledger) error {
+			return l.RebuildGraph(ctx, every(nil, found(append(largeIndexes(2), small[:2]...))...))
+		}, 5},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			commits := 0
