@@ -53,25 +53,25 @@ func ask(t *testing.T, n *Net, method, url string, header http.Header) string {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	said := fmt.Sprint(resp.StatusCode)
+	said := []string{fmt.Sprint(resp.StatusCode)}
 	for _, h := range []string{"Location", "Retry-After", "Ratelimit-Remaining", "Www-Authenticate", "Content-Range", "Link"} {
 		if v := resp.Header.Get(h); v != "" {
-			said += " " + h + ": " + v
+			said = append(said, h+": "+v)
 		}
 	}
 	switch {
 	case len(body) > 100:
-		said += fmt.Sprintf(" %d of %d bytes", len(body), resp.ContentLength)
+		said = append(said, fmt.Sprintf("%d of %d bytes", len(body), resp.ContentLength))
 		if resp.StatusCode == http.StatusOK && !bytes.HasPrefix(content, body[:min(len(body), len(content))]) {
-			said += ", wrong ones"
+			said = append(said, "wrong ones")
 		}
 	case len(body) > 0:
-		said += " " + strings.TrimSpace(string(body))
+		said = append(said, strings.TrimSpace(string(body)))
 	}
 	if err != nil {
-		said += ", broken off"
+		said = append(said, "broken off")
 	}
-	return said
+	return strings.Join(said, " ")
 }
 
 func TestEachFaultIsWhatItSays(t *testing.T) {
@@ -86,11 +86,11 @@ func TestEachFaultIsWhatItSays(t *testing.T) {
 		want   []string // of one request after the other
 	}{
 		{"none", func(h http.Handler) http.Handler { return h }, blob, nil, []string{whole}},
-		{"cut", CutAt(first, 500), blob, nil, []string{"200 500 of 16000 bytes, broken off", whole}},
-		{"cut before the first byte", CutAt(first, 0), blob, nil, []string{"200, broken off", whole}},
+		{"cut", CutAt(first, 500), blob, nil, []string{"200 500 of 16000 bytes broken off", whole}},
+		{"cut before the first byte", CutAt(first, 0), blob, nil, []string{"200 broken off", whole}},
 		{"cut behind the end", CutAt(first, 16000), blob, nil, []string{whole}},
 		{"drip", Drip(first, 100, time.Second), blob, nil, []string{whole}},
-		{"stall", Stall(first, 500), blob, nil, []string{"200 500 of 16000 bytes, broken off", whole}},
+		{"stall", Stall(first, 500), blob, nil, []string{"200 500 of 16000 bytes broken off", whole}},
 		{"silence", Silent(first), blob, nil, []string{"no answer", whole}},
 		{"no range", NoRange(first), blob, part, []string{whole, "206 Content-Range: bytes 1000-15999/16000 15000 of 15000 bytes"}},
 		{"another range", OtherRange(first, -100), blob, part, []string{"206 Content-Range: bytes 900-15999/16000 15100 of 15100 bytes"}},
@@ -102,11 +102,11 @@ func TestEachFaultIsWhatItSays(t *testing.T) {
 		{"503", Unavailable(first), blob, nil, []string{"503 upstream connect error", whole}},
 		{"404", Vanishing(first), blob, nil, []string{"404", whole}},
 		{"a login page", HTMLPage(first), blob, nil, []string{"200 <!doctype html>"}},
-		{"too long a length", LyingLength(first, 10), blob, nil, []string{"200 16000 of 16010 bytes, broken off", whole}},
+		{"too long a length", LyingLength(first, 10), blob, nil, []string{"200 16000 of 16010 bytes broken off", whole}},
 		{"too short a length", LyingLength(first, -10), blob, nil, []string{"200 15990 of 15990 bytes", whole}},
 		{"a longer body", OtherLength(first, 10), blob, nil, []string{"200 16010 of 16010 bytes", whole}},
 		{"a shorter body", OtherLength(first, -10), blob, nil, []string{"200 15990 of 15990 bytes", whole}},
-		{"wrong bytes", WrongBytes(first), blob, nil, []string{whole + ", wrong ones", whole}},
+		{"wrong bytes", WrongBytes(first), blob, nil, []string{whole + " wrong ones", whole}},
 		{"tokens", ExpiringTokens(time.Minute), blob, nil, []string{`401 Www-Authenticate: Bearer realm="http://reg.test/token",service="registry"`}},
 		{"a token", ExpiringTokens(time.Minute), "/token", nil, []string{`200 {"token":"token-1","expires_in":3600}`, `200 {"token":"token-2"`}},
 		{"repeating pages", RepeatingPages(2), tags + "?page=1", nil, []string{`200 Link: </v2/app/tags/list?page=2>; rel="next" {"name":"app","tags":["a","b"]}`}},
