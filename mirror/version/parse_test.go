@@ -39,6 +39,9 @@ func TestParse(t *testing.T) {
 		{"v", "word", ""},
 		{"café-1.2", "word", ""},
 
+		{"foo~1.2", "word", ""},
+		{"defaced", "word", ""},
+
 		// Hashes.
 		{"abc1234", "hash", ""},
 		{"1234abc", "hash", ""},
@@ -102,6 +105,8 @@ func TestParse(t *testing.T) {
 		{"v0.1.0-3-gabc1234", "semver [0 1 0] prefix=v build=3-gabc1234", "v0.1.*-*-*"},
 		{"v1.2.3-abc1234", "semver [1 2 3] prefix=v build=abc1234", "v1.2.*-*"},
 		{"1.2.3-debian-12-r4", "semver [1 2 3] variant=debian-12-r4", "1.2.*-debian-*-r*"},
+		{"1.2.3-defaced", "semver [1 2 3] variant=defaced", "1.2.*-defaced"},
+		{"1.2.3-debian12", "semver [1 2 3] variant=debian12", "1.2.*-debian12"},
 		{"1.2.3-alpine-gabc1234", "semver [1 2 3] variant=alpine-gabc1234", "1.2.*-alpine-*"},
 		{"1.2.3-alpine-rc1", "semver [1 2 3] pre=rc1 variant=alpine", "1.2.*-pre-alpine"},
 		{"1.2.3-m1", "semver [1 2 3] pre=m1", "1.2.*-pre"},
@@ -141,6 +146,7 @@ func TestParse(t *testing.T) {
 		{"2024-01-32", "date [2024 1] build=32", "date 2024.1-*"},
 		{"1738746453", "date [1738746453]", "date *"},
 		{"main-1738746453", "date [1738746453] prefix=main-", "date main-*"},
+		{"1234567.1.2", "semver [1234567 1 2]", "1234567.1.*"},
 		{"1234567", "date [1234567]", "date *"},
 		{"2024.1.2", "calendar [2024 1 2]", "calendar 2024.1.*"},
 		{"2024.12.3b1", "calendar [2024 12 3] pre=b1", "calendar 2024.12.*-pre"},

@@ -123,27 +123,24 @@ func (g *group) readBound(text string) (string, error) {
 		return dotted(v.numbers[:min(v.count, 3)]), nil
 	}
 	numbers, pre, dashed := strings.Cut(text, "-")
-	out := g.readDotted(numbers)
+	g.note(numbers)
 	if !dashed {
-		return out, nil
+		return text, nil
 	}
 	if pre != "0" && !isPrerelease(pre, false) {
 		return "", refusal(strconv.Quote(pre) + " is not a prerelease")
 	}
-	return out + "-" + canonical(pre), nil
+	return numbers + "-" + canonical(pre), nil
 }
 
-func (g *group) readDotted(numbers string) string {
-	parts := strings.Split(numbers, ".")
-	for i, p := range parts {
-		parts[i] = cmp.Or(strings.TrimLeft(p, "0"), "0")
+func (g *group) note(numbers string) {
+	first, _, _ := strings.Cut(numbers, ".")
+	if !isDigits(first) {
+		return
 	}
-	if isDigits(parts[0]) {
-		first := number(parts[0])
-		g.calendar = g.calendar || first >= 1900 && first < longNumber
-		g.long = g.long || first >= longNumber
-	}
-	return strings.Join(parts, ".")
+	n := number(first)
+	g.calendar = g.calendar || n >= 1900 && n < longNumber
+	g.long = g.long || n >= longNumber
 }
 
 func dotted(numbers []uint64) string {

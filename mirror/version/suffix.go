@@ -63,15 +63,12 @@ func isCounted(part string) bool {
 }
 
 // isPrerelease reports whether the part begins with a word that makes it one.
-// The single letters need a number, and a and b must follow a number directly:
+// The single letters need a number, and but for m must follow one directly:
 // 1.4.0b2 is a beta, 8-b132 is a build.
 func isPrerelease(part string, glued bool) bool {
 	n := letters(part)
-	if rank(part[:n]) == unranked {
+	if n == 1 && (!startsWithDigit(part[n:]) || !glued && part[0]|0x20 != 'm') {
 		return false
 	}
-	if n == 1 {
-		return startsWithDigit(part[n:]) && (glued || part[0]|0x20 == 'm')
-	}
-	return n == len(part) || !isLetter(part[n])
+	return rank(part[:n]) != unranked
 }
