@@ -104,6 +104,7 @@ type tries struct {
 	refusal   error            // of the first of them
 	throttled map[*account]int // how often
 	last      error            // what came of the last throttled one
+	sent      time.Time        // when the last attempt began
 	faults    int              // others, that may pass
 	fault     bool             // the last one was such
 }
@@ -165,14 +166,15 @@ func (r *Registry) counted(c call) limit.Request {
 // while it waited.
 var errShut = errors.New("the upstream limits requests")
 
-// slowDown obeys an answer that says there are too many requests: the n-th to
-// one request of the account.
-func (r *Registry) slowDown(a *account, n int, s *statusError) {
+// slowDown obeys an answer that says there are too many requests, the n-th to
+// one request.
+func (r *Registry) slowDown(a *account, n int, sent time.Time, s *statusError) {
 	limited := []*account{a}
 	if s.status != 429 { // it is the server that has too much to do
 		limited = r.accounts.all("")
 	}
 	now := time.Now()
+	n = max(n, a.limit.Strike(now, sent))
 	wait := max(s.retryAfter, backoff(n))
 	for _, a := range limited {
 		empty := a.limit.Exhausted(now)

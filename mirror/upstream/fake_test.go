@@ -40,10 +40,20 @@ func serve(t *testing.T, h http.HandlerFunc) *Registry {
 
 // inProcess is an upstream without a network, for tests that run on fake time.
 func inProcess(h http.HandlerFunc) *Registry {
-	r, err := Open("registry.test", Settings{PlainHTTP: true, Credentials: Anonymous()}, Options{})
+	return inProcessAs("registry.test", Settings{PlainHTTP: true, Credentials: Anonymous()}, h)
+}
+
+// inProcessAs is one with a name and settings.
+func inProcessAs(host string, s Settings, h http.HandlerFunc) *Registry {
+	r, err := Open(host, s, Options{})
 	if err != nil {
 		panic(err)
 	}
+	return answered(r, h)
+}
+
+// answered makes a registry ask h in place of the network.
+func answered(r *Registry, h http.HandlerFunc) *Registry {
 	r.transport = roundTrip(func(req *http.Request) (*http.Response, error) {
 		if err := req.Context().Err(); err != nil {
 			return nil, err

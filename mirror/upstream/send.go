@@ -264,9 +264,11 @@ func (r *Registry) ask(ctx context.Context, c call, take func(*http.Response) er
 		if err != nil {
 			return err
 		}
+		t.sent = time.Now()
 		err = r.attempt(ctx, a, c, take)
 		if err == nil {
 			r.health.well()
+			a.limit.Answered()
 			r.accounts.letIn(c.scope, a, len(t.refused) > 0)
 			return nil
 		}
@@ -299,7 +301,7 @@ func (r *Registry) learn(a *account, t *tries, err error) bool {
 	case answered && s.throttles():
 		t.last = err
 		t.throttled[a]++
-		r.slowDown(a, t.throttled[a], s)
+		r.slowDown(a, t.throttled[a], t.sent, s)
 	case transient(err):
 		t.fault = true
 		t.faults++
@@ -331,6 +333,10 @@ func (r *Registry) attempt(ctx context.Context, a *account, c call, take func(*h
 		return err
 	}
 	a.limit.Done(time.Now(), counted, r.own(resp), c.manifest && resp.StatusCode == http.StatusOK)
+	if resp.StatusCode == http.StatusTooManyRequests {
+		// Nobody takes the slot before it is known how long to wait.
+		a.limit.Pause(time.Now().Add(firstDelay / 2))
+	}
 	if !c.accepts(resp.StatusCode) {
 		return refusal(resp)
 	}

@@ -24,6 +24,8 @@ type Account struct {
 	paused  time.Time     // requests wait until then
 	closed  time.Time     // requests are refused until then
 	guess   time.Duration // how long closed is, when that was guessed
+	strikes int           // since the last answer
+	struck  time.Time     // when the last of them was
 	budget  budget
 }
 
@@ -108,6 +110,25 @@ func (b *budget) free(repo string) {
 		b.exempt = map[string]bool{}
 	}
 	b.exempt[repo] = true
+}
+
+// Strike notes that a request which was sent then was too many, and counts
+// those in a row. Requests that were on their way at once are one.
+func (a *Account) Strike(now, sent time.Time) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.strikes == 0 || sent.After(a.struck) {
+		a.strikes++
+		a.struck = now
+	}
+	return a.strikes
+}
+
+// Answered ends a row of strikes.
+func (a *Account) Answered() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.strikes = 0
 }
 
 // Pause makes all requests wait.

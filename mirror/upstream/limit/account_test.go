@@ -115,6 +115,19 @@ func TestPausesAreWaitedOutAndClosingsAreNot(t *testing.T) {
 	}
 }
 
+func TestRequestsThatWereOnTheirWayAtOnceAreOneStrike(t *testing.T) {
+	a := NewAccount(0)
+	for i, c := range []struct{ now, sent, want int }{{1, 0, 1}, {2, 0, 1}, {3, 1, 1}, {4, 2, 2}, {6, 5, 3}, {7, 3, 3}} {
+		if got := a.Strike(now.Add(time.Duration(c.now)*time.Second), now.Add(time.Duration(c.sent)*time.Second)); got != c.want {
+			t.Errorf("%d: %d strikes, want %d", i, got, c.want)
+		}
+	}
+	a.Answered()
+	if got := a.Strike(now, now); got != 1 {
+		t.Errorf("%d strikes after an answer", got)
+	}
+}
+
 func TestGuessesGrowWhileTheyAreTooShort(t *testing.T) {
 	a, at := NewAccount(0), now
 	for i, want := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
