@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"errors"
-	"os"
 	"slices"
 	"testing"
 
@@ -24,7 +23,7 @@ func TestWhereverAWideningIsCutTheChildIsAbsentOrServed(t *testing.T) {
 	amd, arm := image("amd"), image("arm")
 	both := index("both", amd, arm)
 	type cut struct {
-		file   []byte
+		file   copied
 		served bool
 	}
 	var cuts []cut
@@ -32,7 +31,7 @@ func TestWhereverAWideningIsCutTheChildIsAbsentOrServed(t *testing.T) {
 	served := false
 	path := ledgerPath(t)
 	l := mustOpen(t, path, Options{committed: func() {
-		file, err := os.ReadFile(path)
+		file, err := copyOf(path)
 		faults = append(faults, err)
 		cuts = append(cuts, cut{file, served})
 	}})
@@ -49,9 +48,7 @@ func TestWhereverAWideningIsCutTheChildIsAbsentOrServed(t *testing.T) {
 		t.Fatalf("%d transactions, of which %d made the sparse image", len(cuts), sparse)
 	}
 	for i, c := range cuts[sparse-1:] {
-		crashed := ledgerPath(t)
-		must(t, os.WriteFile(crashed, c.file, 0o600))
-		after := mustOpen(t, crashed, Options{})
+		after := mustOpen(t, c.file.write(t), Options{})
 		if !c.served && !isAbsent(t, after, "r", "arm") {
 			t.Errorf("cut %d: the child is neither served nor absent", i)
 		}
