@@ -32,6 +32,10 @@
 //	| `lastro_job_last_failed_items` | gauge | kind, name | what the last run could not do |
 //	| `lastro_job_transferred_bytes_total` | counter | kind, name | bytes from upstreams (sync), to a vault (backup) |
 //	| `lastro_job_upstream_requests_total` | counter | kind, name | requests to upstreams |
+//	| `lastro_upstream_pulls_limit` | gauge | upstream | pulls that it allows in its window, where it says so |
+//	| `lastro_upstream_pulls_remaining` | gauge | upstream | those that are left |
+//	| `lastro_upstream_throttled_seconds` | gauge | upstream | for how long it may not be asked; 0: it may |
+//	| `lastro_upstream_requests_total` | counter | upstream, outcome | requests: ok, missing, refused, throttled, error; anew after a reload |
 //	| `lastro_store_repositories` | gauge | | repositories in the local registry |
 //	| `lastro_store_tags` | gauge | | tags in it |
 //	| `lastro_store_images` | gauge | | manifests and indexes in it |

@@ -22,6 +22,8 @@ type metrics struct {
 	jobs  *jobMetrics
 	stock *stockMetrics
 	vault *vaultMetrics
+
+	upstreams *upstreamMetrics
 }
 
 func newMetrics(s *Server) *metrics {
@@ -38,6 +40,8 @@ func newMetrics(s *Server) *metrics {
 		jobs:     newJobMetrics(),
 		stock:    newStockMetrics(s),
 		vault:    newVaultMetrics(s.o.Now),
+
+		upstreams: newUpstreamMetrics(s.o),
 	}
 	m.build.WithLabelValues(s.o.Version, runtime.Version()).Set(1)
 	m.reloads.WithLabelValues("ok")
@@ -47,7 +51,7 @@ func newMetrics(s *Server) *metrics {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return append([]prometheus.Collector{m.build, m.ready, m.reloads, m.reloaded, m.requests, m.took, m.inFlight, m.sent, m.stock, m.vault}, m.jobs.all()...)
+	return append([]prometheus.Collector{m.build, m.ready, m.reloads, m.reloaded, m.requests, m.took, m.inFlight, m.sent, m.stock, m.vault, m.upstreams}, m.jobs.all()...)
 }
 
 // Reloaded counts a reading of the configuration.

@@ -30,6 +30,11 @@ func busy(t *testing.T) *Server {
 	t.Helper()
 	s := New(Options{Now: fixed, Version: "1.2.3", Data: t.TempDir(), Stock: func(context.Context) (Stock, error) {
 		return Stock{Repositories: 2, Tags: 3, Images: 7, Blobs: 20, Bytes: 1 << 30}, nil
+	}, Upstreams: func() []Upstream {
+		return []Upstream{
+			{Host: "docker.io", Limited: true, Limit: 100, Remaining: 7, Throttled: fixed().Add(time.Minute), Requests: map[string]int64{"ok": 5, "throttled": 1}},
+			{Host: "quay.io", Throttled: fixed().Add(-time.Minute)},
+		}
 	}})
 	s.Ready(true)
 	s.Reloaded(nil)
@@ -60,6 +65,24 @@ func TestMetricsPassPrometheusOwnLinter(t *testing.T) {
 	}
 	if !strings.Contains(text, "lastro_ready 1") {
 		t.Errorf("the linter saw nothing of ours: %s", text)
+	}
+}
+
+func TestUpstreamsTellTheirLimits(t *testing.T) {
+	text := body(t, get(t, busy(t), "/metrics"))
+	for _, line := range []string{
+		`lastro_upstream_pulls_limit{upstream="docker.io"} 100`,
+		`lastro_upstream_pulls_remaining{upstream="docker.io"} 7`,
+		`lastro_upstream_throttled_seconds{upstream="docker.io"} 60`,
+		`lastro_upstream_throttled_seconds{upstream="quay.io"} 0`,
+		`lastro_upstream_requests_total{outcome="throttled",upstream="docker.io"} 1`,
+	} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("lacks %s", line)
+		}
+	}
+	if strings.Contains(text, `lastro_upstream_pulls_limit{upstream="quay.io"}`) {
+		t.Error("an upstream that says nothing has a limit")
 	}
 }
 

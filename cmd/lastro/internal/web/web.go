@@ -29,6 +29,8 @@ type Options struct {
 	// Stock counts what the local registry holds; nil: it is not counted. It
 	// is asked when metrics are read, and at most once in five minutes.
 	Stock func(context.Context) (Stock, error)
+	// Upstreams are those that were used; nil: there are none.
+	Upstreams func() []Upstream
 }
 
 // Server is the admin address. Its methods may be called from many goroutines,
