@@ -5,12 +5,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lastro/store"
+	"lastro/store/ledger"
 	"lastro/store/vault"
 	"lastro/store/vault/layout"
 )
@@ -77,6 +79,100 @@ func TestASnapshotThatDoesNotNoteForeignLayersIsLookedThrough(t *testing.T) {
 	}
 }
 
+// TestForeignLayersOfAKeptImageAreNoted has a tag that stays as the snapshot before
+// has it, and goes back there.
+func TestForeignLayersOfAKeptImageAreNoted(t *testing.T) {
+	c := &clock{}
+	data := t.TempDir()
+	st := openStore(t, data, c, nil)
+	defer st.Close()
+	v := openVault(t, filepath.Join(t.TempDir(), "vault"), c, nil)
+	late, kept := foreignLayer("late"), foreignLayer("kept")
+	old := plain("windows", content{desc: late.desc}, kept)
+	publish(t, st, "r", "1", old)
+	backup(t, v, st)
+	broken := plain("broken")
+	publish(t, st, "r", "1", broken)
+	loseContent(t, data, broken.blobs[1])
+	loseContent(t, data, kept)
+	if r := backup(t, v, st); len(r.Failed) == 0 || r.Failed[0].Kept != old.root.desc.Digest {
+		t.Fatalf("got %+v, want the image kept", r.Failed)
+	}
+	wantSound(t, v, "")
+	back := newStore(t, c)
+	restore(t, v, back, vault.RestoreOptions{})
+	hashContent(t, back, kept.desc.Digest)
+	// The machine that restored has what the snapshot has; then the layer comes.
+	if err := ingest(t.Context(), back, late); err != nil {
+		t.Fatal(err)
+	}
+	if r := backup(t, v, back); len(r.Failed) > 0 || !lies(t, v, late) {
+		t.Errorf("got %+v, want the late layer saved", r)
+	}
+}
+
+// lies tells whether the newest snapshot keeps a foreign layer.
+func lies(t *testing.T, v *vault.Vault, l content) bool {
+	t.Helper()
+	shown, err := v.Show(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Contains(shown.Foreign, l.desc.Digest)
+}
+
+func loseContent(t *testing.T, data string, c content) {
+	t.Helper()
+	d := c.desc.Digest.Encoded()
+	if err := os.Remove(filepath.Join(data, "registry/docker/registry/v2/blobs/sha256", d[:2], d, "data")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAVerificationTellsSnapshotsApartByTheirForeignLayers has two of the same root.
+func TestAVerificationTellsSnapshotsApartByTheirForeignLayers(t *testing.T) {
+	c := &clock{}
+	st, dir := newStore(t, c), filepath.Join(t.TempDir(), "vault")
+	v := openVault(t, dir, c, nil)
+	late := foreignLayer("late")
+	publish(t, st, "r", "1", plain("windows", content{desc: late.desc}))
+	backup(t, v, st)
+	if err := ingest(t.Context(), st, late); err != nil {
+		t.Fatal(err)
+	}
+	backup(t, v, st)
+	if err := os.Remove(filepath.Join(dir, layout.BlobKey(late.desc.Digest))); err != nil {
+		t.Fatal(err)
+	}
+	all, err := v.VerifyAll(t.Context(), nil)
+	if err != nil || len(all.Snapshots) != 2 {
+		t.Fatalf("got %+v, %v", all, err)
+	}
+	if a, b := all.Snapshots[0], all.Snapshots[1]; len(a.Problems) != 0 || len(b.Problems) != 1 || b.Blobs != a.Blobs+1 {
+		t.Errorf("got %+v and %+v, want the problem in the second alone", a, b)
+	}
+}
+
+// TestAnEventThatCouldNotBeReadBackIsLeftOut has a reason of megabytes.
+func TestAnEventThatCouldNotBeReadBackIsLeftOut(t *testing.T) {
+	c := &clock{}
+	st, v := newStore(t, c), openVault(t, filepath.Join(t.TempDir(), "vault"), c, nil)
+	publish(t, st, "r", "1", plain("one"))
+	publish(t, st, "r", "2", plain("two"))
+	if err := st.Untag(t.Context(), "r", "2", ledger.Event{By: "test", Reason: strings.Repeat("x", layout.EventMax)}); err != nil {
+		t.Fatal(err)
+	}
+	backup(t, v, st)
+	wantSound(t, v, "")
+	back := newStore(t, c)
+	if r := restore(t, v, back, vault.RestoreOptions{}); len(r.Failed) > 0 {
+		t.Errorf("got %+v", r.Failed)
+	}
+	if events, err := back.Ledger().History(t.Context(), "r", "1"); err != nil || len(events) == 0 {
+		t.Errorf("got %+v, %v; want the rest of the history", events, err)
+	}
+}
+
 func writeJSON(t *testing.T, path string, v any) []byte {
 	t.Helper()
 	raw, err := json.Marshal(v)
@@ -105,10 +201,7 @@ func TestAKeptSparseImageHidesNothing(t *testing.T) {
 	publish(t, st, "r", "whole", index("", arm, amd))
 	broken := plain("broken")
 	publish(t, st, "r", "moved", broken)
-	lost := broken.blobs[1].desc.Digest.Encoded()
-	if err := os.Remove(filepath.Join(data, "registry/docker/registry/v2/blobs/sha256", lost[:2], lost, "data")); err != nil {
-		t.Fatal(err)
-	}
+	loseContent(t, data, broken.blobs[1])
 	r := backup(t, v, st)
 	if len(r.Failed) != 1 || r.Failed[0].Kept != sparse.root.desc.Digest {
 		t.Fatalf("got %+v, want the sparse image kept", r.Failed)

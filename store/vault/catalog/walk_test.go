@@ -202,6 +202,19 @@ func TestWhatAWalkReadsIsBounded(t *testing.T) {
 	}
 }
 
+func TestAnImageThatLeavesOutItselfIsThereAllTheSame(t *testing.T) {
+	m := newMemory()
+	desc := m.manifest("image", nil, []ocispec.Descriptor{})
+	img := layout.NewImage(desc, "1", []digest.Digest{desc.Digest})
+	w := walkerOf(m)
+	if err := w.Load(t.Context(), []ocispec.Descriptor{img}); err != nil {
+		t.Fatal(err)
+	}
+	if tree := w.Tree(img, nil); len(tree.Manifests) != 1 || len(tree.Faults) > 0 {
+		t.Errorf("got %+v, want the image", tree)
+	}
+}
+
 // FuzzManifest puts any bytes where a manifest lies.
 func FuzzManifest(f *testing.F) {
 	m := newMemory()
