@@ -71,7 +71,7 @@ func (s *site) source(host string) (mirror.Source, error) {
 	if !ok {
 		settings = upstream.Defaults()
 	}
-	r, err := upstream.Open(host, settings, upstream.Options{Log: s.log, UserAgent: "lastro/" + thisVersion().Version})
+	r, err := upstream.Open(host, settings, upstream.Options{Log: s.log, UserAgent: "lastro/" + thisVersion().Version, Renew: s.renew(host)})
 	if err != nil {
 		return nil, err
 	}
