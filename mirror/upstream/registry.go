@@ -59,6 +59,9 @@ type Registry struct {
 
 	mirrors  []*Registry
 	isMirror bool // of another one
+
+	catalog   *url.URL // the API that lists repositories; nil: the registry itself
+	elsewhere bool     // the endpoint is not the host's own
 }
 
 var (
@@ -88,6 +91,10 @@ func Open(host string, s Settings, o Options) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("upstream %s: ca: %w", host, err)
 	}
+	list, err := s.catalogOf(host)
+	if err != nil {
+		return nil, fmt.Errorf("upstream %s: %w", host, err)
+	}
 	r := &Registry{
 		host: host, endpoint: endpoint, log: o.Log, agent: cmp.Or(o.UserAgent, "lastro"),
 		transport: newTransport(roots, s.connections(), o.Dial),
@@ -97,6 +104,7 @@ func Open(host string, s Settings, o Options) (*Registry, error) {
 		stall:     stallTimeout,
 		reserve:   s.Reserve,
 		renew:     o.Renew, renewing: make(chan struct{}, 1),
+		catalog: list, elsewhere: s.elsewhere(host),
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)

@@ -23,7 +23,7 @@ type request struct {
 	url           *url.URL
 	header        http.Header
 	authorization string // for the url's own scheme, host and port
-	form          string // sent with POST, which no redirect is followed for
+	form          string // sent with POST, which no redirect is followed for; a form unless header says otherwise
 	account       *account
 }
 
@@ -103,7 +103,7 @@ func (r *Registry) hop(ctx context.Context, req request) (*http.Response, error)
 	}
 	h.Header.Set("User-Agent", r.agent)
 	h.Header.Set("Accept-Encoding", "identity")
-	if req.form != "" {
+	if req.form != "" && h.Header.Get("Content-Type") == "" {
 		h.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	if req.authorization != "" {

@@ -17,6 +17,7 @@ type Settings struct {
 	CA                string        `yaml:"ca" doc:"PEM file of certificates that are trusted besides the system's." example:"/etc/lastro/registry-ca.pem" kind:"file"`
 	Credentials       []Credentials `yaml:"credentials" doc:"\"docker-config\" for what docker login stored, \"none\", \"ecr\" for a login with the AWS identity, or a mapping; or a list of these, the next of which is used when one is limited or refused." default:"docker-config" form:"one-or-list"`
 	Mirrors           []Mirror      `yaml:"mirrors" doc:"Other addresses of the same content, for what is asked by digest when the upstream fails." example:"https://mirror.gcr.io"`
+	Catalog           string        `yaml:"catalog" doc:"Address of the API that lists repositories where the registry does not, Docker Hub's or GitHub's, which sees the credentials; \"none\" asks only the registry. Default for docker.io and ghcr.io: their own, unless endpoint leads elsewhere." example:"https://hub.docker.com"`
 	Connections       int           `yaml:"connections" doc:"How many requests to this host run at once." default:"8" example:"8"`
 	RequestsPerSecond int           `yaml:"requests-per-second" doc:"How many requests are sent in a second; 0: as many as there are." default:"0" example:"10"`
 	Bandwidth         int64         `yaml:"bandwidth" doc:"How many bytes are read in a second, over all streams; 0: as many as come." default:"0" example:"50MiB" kind:"size"`
@@ -109,6 +110,7 @@ func (s Settings) Validate() error {
 			errs = append(errs, errors.New("endpoint: it is https, and plain-http is true: one of them is wrong"))
 		}
 	}
+	errs = append(errs, at("catalog", s.checkCatalog()))
 	if s.Connections < 0 || s.Connections > 1000 {
 		errs = append(errs, fmt.Errorf("connections: %d is not between 1 and 1000 (example: 8)", s.Connections))
 	}
