@@ -73,31 +73,49 @@ func (d *decoder) decode(n ast.Node, s *shape, v reflect.Value, path string) {
 	at.line = n.GetToken().Position.Line
 	d.places[path] = at
 	v = s.pointed(v)
-	_, isNull := n.(*ast.NullNode)
+	if _, isNull := n.(*ast.NullNode); isNull {
+		d.refuse(at.line, path, "is empty: write %s, or leave the key out%s", s.what(), at.example)
+	} else if !d.fill(n, s, v, path) {
+		d.refuse(at.line, path, "is %s, and must be %s%s", kindOf(n), s.what(), at.example)
+	}
+}
+
+// fill makes a value of a node, or reports that the node is not of the shape.
+func (d *decoder) fill(n ast.Node, s *shape, v reflect.Value, path string) bool {
 	pairs, isMapping := pairsOf(n)
 	list, isList := n.(*ast.SequenceNode)
 	switch {
-	case isNull:
-		d.refuse(at.line, path, "is empty: write %s, or leave the key out%s", s.what(), at.example)
 	case s.form != nil:
 		d.decodeScalar(n, s.form, v, path)
-	case s.elem != nil && !s.keyed && isList:
+	case isList && s.elem != nil && !s.keyed:
 		d.decodeList(list, s, v, path)
 	case s.one:
 		v.Set(reflect.MakeSlice(s.typ, 1, 1))
 		s.elem.setDefault(v.Index(0))
 		d.decode(n, s.elem, v.Index(0), path)
-	case s.keyed && isMapping:
+	case isMapping && s.keyed:
 		d.decodeTable(pairs, s, v, path)
-	case s.fields != nil && isMapping:
+	case isMapping && s.fields != nil:
 		d.decodeMapping(pairs, s, v, path)
-	case s.words != nil && !isList && !isMapping:
+	case isList || isMapping:
+		return false
+	default:
+		return d.fillText(n, s, v, path)
+	}
+	return true
+}
+
+// fillText takes a scalar in place of a mapping.
+func (d *decoder) fillText(n ast.Node, s *shape, v reflect.Value, path string) bool {
+	switch {
+	case s.words != nil:
 		d.decodeWord(n, s, v, path)
-	case s.short != nil && !isList && !isMapping:
+	case s.short != nil:
 		d.decode(n, s.short.shape, v.FieldByIndex(s.short.index), path)
 	default:
-		d.refuse(at.line, path, "is %s, and must be %s%s", kindOf(n), s.what(), at.example)
+		return false
 	}
+	return true
 }
 
 func pairsOf(n ast.Node) ([]*ast.MappingValueNode, bool) {

@@ -43,6 +43,12 @@ func (c *Config) tree(s *shape, v reflect.Value, path string) any {
 	if word := s.word(v); word != "" {
 		return word
 	}
+	return c.mapping(s, v, path)
+}
+
+// mapping is one with the keys that are set or have a default; the value of a
+// key that may stand for it, if there are no others.
+func (c *Config) mapping(s *shape, v reflect.Value, path string) any {
 	var out yaml.MapSlice
 	for _, f := range s.fields {
 		value := c.tree(f.shape, v.FieldByIndex(f.index), s.path(path, f.name))
@@ -50,10 +56,10 @@ func (c *Config) tree(s *shape, v reflect.Value, path string) any {
 			out = append(out, yaml.MapItem{Key: f.name, Value: value})
 		}
 	}
-	if s.short != nil && len(out) == 1 && out[0].Key == s.short.name {
+	switch {
+	case s.short != nil && len(out) == 1 && out[0].Key == s.short.name:
 		return out[0].Value
-	}
-	if out == nil && !s.pointer {
+	case out == nil && !s.pointer:
 		return nil
 	}
 	return out
