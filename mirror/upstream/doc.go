@@ -7,14 +7,15 @@
 //	Blob       content from an offset, as a stream that is watched
 //	Range      a part of it, for several streams at once
 //	Tags, Repositories, Referrers   lists, page by page
+//	Budget, Throttled, Outcomes     what it lets us do, and how requests ended
 //
 // # Guarantees
 //
 //   - Requests are tried again here and nowhere else: 429 and 5xx answers and
-//     connections that break before a document is whole, at most five times, as
-//     late as the server's Retry-After says. An upstream that was given up gets
-//     one attempt a request until it answers again. Streams of blobs that break
-//     off are not tried again here: package mirror continues them.
+//     connections that break before a document is whole, at most five times. An
+//     upstream that was given up gets one attempt a request until it answers
+//     again. Streams of blobs that break off are not tried again here: package
+//     mirror continues them.
 //   - Bytes come as the server has them, never decompressed. A manifest is
 //     checked against the digest that was asked for, or else against the one
 //     that the server names. A blob is not: whoever stores it checks it.
@@ -27,10 +28,38 @@
 //   - 404 is [fs.ErrNotExist]. What a registry does not have, a catalog or the
 //     referrers API, is [errors.ErrUnsupported].
 //
+// # Limits
+//
+// An answer of 429, or of 503 with Retry-After, makes all requests of its
+// credentials pause. A wait of more than two minutes, and five such answers in a
+// row, end in a [mirror.ThrottledError]; without a time from the server that is
+// a minute, doubled as long as it is not enough. Until then requests with these
+// credentials get the same error, and nothing is sent. Package limit has the
+// rules, and those of budgets: a manifest is not read when that would go into
+// the reserve. At registries other than Docker Hub, HEAD counts as well.
+//
+// # Several credentials
+//
+// They are used in their order: the first that may ask now asks. One that is
+// refused (401, 403) or cannot be found leaves the request to the others, and
+// whoever is let into a repository is asked first there from then on. When all
+// are refused and a password or token of the configuration is among them,
+// Options.Renew may give others.
+//
+// # Mirrors
+//
+// They have the same content at another address. Where the upstream fails, they
+// are asked in turn: for what has a digest when it is down, limits us, or does
+// not have it; for a tag only when it is down; for lists never. Each has its own
+// connections, credentials, health and limits; they share the upstream's
+// bandwidth. That they do not have something says nothing: the error is the
+// upstream's.
+//
 // # Who sees the credentials
 //
 // They go to the endpoint, and to the token server that the endpoint names
-// (WWW-Authenticate), which may be another host, as Docker Hub's is. From an
+// (WWW-Authenticate), which may be another host, as Docker Hub's is. A bearer
+// token of the configuration goes to the endpoint alone. From an
 // HTTPS endpoint they never go over plain HTTP; such a token server is refused.
 // Redirects, to a CDN for example, lead where the configured upstream says, ten
 // at most, never from HTTPS to HTTP, and leave the credentials behind when they
@@ -42,7 +71,8 @@
 // credential helpers) is asked for the host that is spoken to: for docker.io
 // under https://index.docker.io/v1/, and for an endpoint elsewhere under the
 // endpoint's own host. It is read again whenever a token is needed, so that a
-// docker login needs no restart. A token is got once for each repository, and
+// docker login needs no restart. So is a helper that the settings name, and AWS
+// for hosts of ECR. A token is got once for each repository and credentials, and
 // kept for four fifths of its life.
 //
 // Plain HTTP is spoken only when the settings say so, to localhost too.
