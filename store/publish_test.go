@@ -26,7 +26,7 @@ var long = flag.Bool("long", false, "run the long variants too")
 
 func TestAPublishedImageIsWhole(t *testing.T) {
 	for _, sparse := range []bool{false, true} {
-		s := open(t, t.TempDir(), Options{})
+		s := open(t, memory(t), Options{})
 		m := newImage("a", sparse)
 		got, err := m.put(t.Context(), s, "lib/a", "v1")
 		if err != nil || !got.Changed || got.Previous != "" {
@@ -82,7 +82,7 @@ func TestPublishRefusesWhatWouldNotBeWhole(t *testing.T) {
 		}, "unsupported digest algorithm"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := open(t, t.TempDir(), Options{})
+			s := open(t, memory(t), Options{})
 			m := newImage("a", false)
 			if err := errors.Join(m.ingest(t.Context(), s), s.tree.Barrier()); err != nil {
 				t.Fatal(err)
@@ -101,7 +101,7 @@ func TestPublishRefusesWhatWouldNotBeWhole(t *testing.T) {
 }
 
 func TestASHA512ImageIsPublished(t *testing.T) {
-	s := open(t, t.TempDir(), Options{})
+	s := open(t, memory(t), Options{})
 	m := &image{content: map[digest.Digest][]byte{}}
 	m.root = m.single("a", nil)
 	raw := m.content[m.root.Digest]
@@ -116,7 +116,7 @@ func TestASHA512ImageIsPublished(t *testing.T) {
 }
 
 func TestUntagEndsATagAndKeepsItsHistory(t *testing.T) {
-	dir := t.TempDir()
+	dir := memory(t)
 	s := open(t, dir, Options{})
 	mustPut(t, s, newImage("a", false), "a", "v1")
 	if err := s.Untag(t.Context(), "a", "v1", ledger.Event{By: "test"}); err != nil {
@@ -133,7 +133,7 @@ func TestUntagEndsATagAndKeepsItsHistory(t *testing.T) {
 
 func TestAnUntagThatCouldNotBeMadeDurableIsDoneByTheNext(t *testing.T) {
 	fail := false
-	s := open(t, t.TempDir(), Options{Fault: func(op, _ string) error {
+	s := open(t, memory(t), Options{Fault: func(op, _ string) error {
 		if fail && op == "fsync" {
 			fail = false
 			return syscall.EIO
@@ -160,8 +160,9 @@ type died struct{ step int }
 // publication that moves a tag, adds referrers and another repository at each of
 // its writes, and looks at what another process finds then.
 func TestAfterAnEndAtAnyStepTheStoreIsWholeAndTheNextPublishCompletes(t *testing.T) {
+	t.Parallel()
 	older, newer := newImage("older", false), newImage("newer", true)
-	for k := 1; ; k++ {
+	for k := 1; ; k += stride() {
 		dir := memory(t)
 		steps := -1 // not counted while the first image comes
 		s := open(t, dir, Options{Step: func(string, string) {
@@ -221,6 +222,7 @@ func stride() int {
 }
 
 func TestAFaultAtAnyStepLeavesTheImageAsItWas(t *testing.T) {
+	t.Parallel()
 	for _, cause := range []error{syscall.EIO, syscall.ENOSPC} {
 		older, newer := newImage("older", false), newImage("newer", false)
 		for k := 1; ; k += stride() {
@@ -260,10 +262,11 @@ func TestAFaultAtAnyStepLeavesTheImageAsItWas(t *testing.T) {
 func TestTheStoreIsWhatAMapSays(t *testing.T) {
 	images := []*image{newImage("a", false), newImage("b", true), newImage("c", false)}
 	if !*long {
-		if err := flag.Set("rapid.checks", "12"); err != nil {
+		if err := flag.Set("rapid.checks", "8"); err != nil {
 			t.Fatal(err)
 		}
 	}
+	t.Parallel()
 	models := memory(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, err := os.MkdirTemp(models, "model")
@@ -333,7 +336,7 @@ func TestTheStoreIsWhatAMapSays(t *testing.T) {
 }
 
 func TestPublishNamesWhatItPublishes(t *testing.T) {
-	s := open(t, t.TempDir(), Options{})
+	s := open(t, memory(t), Options{})
 	m := newImage("a", false)
 	if _, err := m.put(t.Context(), s, "a", ""); err != nil {
 		t.Fatal(err)

@@ -35,7 +35,7 @@ func files(t testing.TB, dir string) map[string]bool {
 }
 
 func TestARebuildReportsWhatIsWrongAndTakesNothingAway(t *testing.T) {
-	dir := t.TempDir()
+	dir := memory(t)
 	s := open(t, dir, Options{})
 	good, bad := newImage("good", true), newImage("bad", false)
 	mustPut(t, s, good, "a/good", "v1")
@@ -96,7 +96,7 @@ func TestARebuildReportsWhatIsWrongAndTakesNothingAway(t *testing.T) {
 }
 
 func TestALostChildIsAProblemAndNotTakenForLeftOut(t *testing.T) {
-	s := open(t, t.TempDir(), Options{})
+	s := open(t, memory(t), Options{})
 	m := newImage("a", false)
 	mustPut(t, s, m, "a", "v1")
 	child := m.manifests[0].Descriptor.Digest
@@ -113,7 +113,7 @@ func TestALostChildIsAProblemAndNotTakenForLeftOut(t *testing.T) {
 }
 
 func TestAStoreWithoutItsLedgerLearnsWhatItServes(t *testing.T) {
-	dir := t.TempDir()
+	dir := memory(t)
 	s := open(t, dir, Options{})
 	m := newImage("a", true)
 	mustPut(t, s, m, "a", "v1")
@@ -135,7 +135,7 @@ func TestAStoreWithoutItsLedgerLearnsWhatItServes(t *testing.T) {
 }
 
 func TestOneProcessHasTheDataFolder(t *testing.T) {
-	dir := t.TempDir()
+	dir := memory(t)
 	s := open(t, dir, Options{})
 	_, err := Open(dir, Options{Now: clock()})
 	locked, ok := errors.AsType[*LockedError](err)
@@ -149,7 +149,7 @@ func TestOneProcessHasTheDataFolder(t *testing.T) {
 }
 
 func TestADataFolderFromANewerVersionIsRefusedAndUnchanged(t *testing.T) {
-	dir := t.TempDir()
+	dir := memory(t)
 	open(t, dir, Options{}).Close()
 	path := filepath.Join(dir, "ledger.db")
 	db, err := bolt.Open(path, 0o600, &bolt.Options{NoFreelistSync: true})
@@ -173,13 +173,13 @@ func TestADataFolderFromANewerVersionIsRefusedAndUnchanged(t *testing.T) {
 	if err != nil || string(after) != string(before) {
 		t.Errorf("the ledger changed, %v", err)
 	}
-	open(t, t.TempDir(), Options{})
+	open(t, memory(t), Options{})
 }
 
 func TestTheDataFolderLetsNobodyElseIn(t *testing.T) {
 	old := syscall.Umask(0)
 	defer syscall.Umask(old)
-	dir := filepath.Join(t.TempDir(), "data")
+	dir := filepath.Join(memory(t), "data")
 	s := open(t, dir, Options{})
 	mustPut(t, s, newImage("a", false), "a", "v1")
 	err := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
@@ -198,7 +198,7 @@ func TestTheDataFolderLetsNobodyElseIn(t *testing.T) {
 }
 
 func TestOpenRemovesOldUnfinishedDownloads(t *testing.T) {
-	dir := t.TempDir()
+	dir := memory(t)
 	folder := filepath.Join(dir, "partial/sha256")
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		t.Fatal(err)
@@ -217,7 +217,7 @@ func TestOpenRemovesOldUnfinishedDownloads(t *testing.T) {
 }
 
 func TestAFullDiskIsSaidAndHurtsNothing(t *testing.T) {
-	dir := t.TempDir()
+	dir := memory(t)
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
 		t.Skip("a small tmpfs cannot be mounted: ", err)
 	}

@@ -54,7 +54,7 @@ func errorCode(t testing.TB, w *httptest.ResponseRecorder) string {
 }
 
 func TestPullsAreAnsweredExactly(t *testing.T) {
-	s := open(t, t.TempDir(), Options{})
+	s := open(t, memory(t), Options{})
 	m := newImage("a", true)
 	mustPut(t, s, m, "lib/a", "v1")
 	h := handler(t, s)
@@ -113,7 +113,7 @@ func TestPullsAreAnsweredExactly(t *testing.T) {
 }
 
 func TestWhatIsNotHereIsRefusedInTheSpecsWords(t *testing.T) {
-	s := open(t, t.TempDir(), Options{})
+	s := open(t, memory(t), Options{})
 	m := newImage("a", true)
 	mustPut(t, s, m, "lib/a", "v1")
 	mustPut(t, s, newImage("b", false), "lib/b", "v1")
@@ -156,7 +156,7 @@ func TestWhatIsNotHereIsRefusedInTheSpecsWords(t *testing.T) {
 }
 
 func TestPushesAndDeletesAreRefused(t *testing.T) {
-	s := open(t, t.TempDir(), Options{})
+	s := open(t, memory(t), Options{})
 	m := newImage("a", false)
 	mustPut(t, s, m, "a", "v1")
 	h := handler(t, s)
@@ -195,7 +195,7 @@ func follow(t testing.TB, h http.Handler, target, key string) (names []string, p
 }
 
 func TestListsComeInPages(t *testing.T) {
-	s := open(t, t.TempDir(), Options{})
+	s := open(t, memory(t), Options{})
 	m := newImage("a", false)
 	tags, repos := []string{"A", "v1", "v10", "v2", "w"}, []string{"a", "a/b", "a-b", "b/c"}
 	for _, tag := range tags {
@@ -236,7 +236,7 @@ func TestListsComeInPages(t *testing.T) {
 }
 
 func TestReferrersAreThoseThatAreServed(t *testing.T) {
-	s := open(t, t.TempDir(), Options{})
+	s := open(t, memory(t), Options{})
 	m := newImage("a", false)
 	mustPut(t, s, m, "a", "v1")
 	h := handler(t, s)
@@ -277,7 +277,7 @@ func TestReferrersAreThoseThatAreServed(t *testing.T) {
 }
 
 func TestManifestsThatDistributionRefusesAreServed(t *testing.T) {
-	s := open(t, t.TempDir(), Options{})
+	s := open(t, memory(t), Options{})
 	h := handler(t, s)
 	for name, document := range map[string]any{
 		"larger than 4 MiB":           map[string]any{"schemaVersion": 2, "mediaType": ocispec.MediaTypeImageIndex, "manifests": []any{}, "annotations": map[string]string{"x": strings.Repeat("x", 5<<20)}},
@@ -303,7 +303,7 @@ func TestManifestsThatDistributionRefusesAreServed(t *testing.T) {
 }
 
 func TestADamagedManifestIsNotServed(t *testing.T) {
-	s := open(t, t.TempDir(), Options{})
+	s := open(t, memory(t), Options{})
 	m := newImage("a", false)
 	mustPut(t, s, m, "a", "v1")
 	if err := s.tree.Driver().PutContent(t.Context(), "/"+layout.Data(m.root.Digest), bytes.ToUpper(m.content[m.root.Digest])); err != nil {
@@ -317,7 +317,7 @@ func TestADamagedManifestIsNotServed(t *testing.T) {
 
 func TestAPanicBecomesAnAnswerOrABrokenConnection(t *testing.T) {
 	var log bytes.Buffer
-	s := open(t, t.TempDir(), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	s := open(t, memory(t), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 	w := ask(s.recovering(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("nil platform") })), "GET", "/v2/")
 	if w.Code != 500 || errorCode(t, w) != "UNKNOWN" || !strings.Contains(log.String(), "nil platform") {
 		t.Errorf("got %d %q, log %q", w.Code, w.Body, log.String())
@@ -335,7 +335,7 @@ func TestAPanicBecomesAnAnswerOrABrokenConnection(t *testing.T) {
 
 func TestWhatDistributionLogsOfAMissIsOnlyForDebugging(t *testing.T) {
 	var log bytes.Buffer
-	s := open(t, t.TempDir(), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	s := open(t, memory(t), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 	ask(handler(t, s), "GET", "/v2/nowhere/manifests/v1")
 	if log.Len() > 0 {
 		t.Errorf("logged %s", log.String())

@@ -26,8 +26,9 @@ func stillAbsent(t *testing.T, s *Store) bool {
 // filter of an image whose tag stays where it is, and ends a store at every
 // change on disk.
 func TestAWideningThatEndsAtAnyStepLeavesTheImageSparseOrWhole(t *testing.T) {
+	t.Parallel()
 	type died struct{ step int }
-	for k := 1; ; k++ {
+	for k := 1; ; k += stride() {
 		steps := -1
 		dir := memory(t)
 		s := open(t, dir, Options{Step: func(string, string) {
@@ -70,7 +71,7 @@ func TestAWideningThatEndsAtAnyStepLeavesTheImageSparseOrWhole(t *testing.T) {
 // A mark that outlives its child's coming would call a later loss intended.
 func TestTheMarkOfAChildThatIsServedEnds(t *testing.T) {
 	for _, order := range [][]*image{{narrow(), wide()}, {wide(), narrow()}, {narrow(), wide(), narrow()}} {
-		s := open(t, t.TempDir(), Options{})
+		s := open(t, memory(t), Options{})
 		for _, m := range order {
 			mustPut(t, s, m, "r", "v1")
 		}
@@ -85,7 +86,7 @@ func TestTheMarkOfAChildThatIsServedEnds(t *testing.T) {
 func TestTheLinkOfAChildThatCameIsDurableBeforeItsMarkEnds(t *testing.T) {
 	var s *Store
 	link, barrier := false, ""
-	s = open(t, t.TempDir(), Options{Step: func(op, subject string) {
+	s = open(t, memory(t), Options{Step: func(op, subject string) {
 		if s == nil || s.revision("r", leftOut()) != nil {
 			return
 		}

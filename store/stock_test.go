@@ -3,7 +3,7 @@ package store
 import "testing"
 
 func TestStockCountsSharedContentOnce(t *testing.T) {
-	s := open(t, t.TempDir(), Options{})
+	s := open(t, memory(t), Options{})
 	m := newImage("a", false)
 	mustPut(t, s, m, "lib/a", "v1")
 	mustPut(t, s, m, "lib/a", "v2")

@@ -36,6 +36,18 @@ func open(t testing.TB, dir string, o Options) *Tree {
 	return tree
 }
 
+// memory is a new folder that needs no disk where there is such a thing: for
+// tests that lose no power.
+func memory(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "lastro-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 func random(n int) []byte {
 	data := make([]byte, n)
 	r := rand.NewChaCha8([32]byte{byte(n)})
@@ -124,7 +136,7 @@ func TestIngestContinuesWhatAnEarlierCallLeft(t *testing.T) {
 		{name: "more than there should be is fetched again", left: append(bytes.Clone(data), 'x'), want: []int64{0}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := memory(t)
 			if c.left != nil {
 				leavePartial(t, dir, desc.Digest, c.left)
 			}
@@ -173,7 +185,7 @@ func TestIngestRefusesWhatIsNotTheContent(t *testing.T) {
 			}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := memory(t)
 			if c.left != nil {
 				leavePartial(t, dir, desc.Digest, c.left)
 			}
@@ -207,7 +219,7 @@ func TestIngestRefusesWhatIsNotTheContent(t *testing.T) {
 
 func TestIngestRefusesADownloadThatLeavesAGap(t *testing.T) {
 	data := random(1000)
-	dir := t.TempDir()
+	dir := memory(t)
 	leavePartial(t, dir, digest.FromBytes(data), data[:500])
 	s := &server{data: data, start: func(int64) int64 { return 600 }}
 	if err := open(t, dir, Options{}).Ingest(t.Context(), describe(data), s.fetch); err == nil || !strings.Contains(err.Error(), "begins at 600 where 500 was asked for") {
@@ -225,7 +237,7 @@ func TestIngestTakesDigestsOfBothKindsAndNoOther(t *testing.T) {
 		"sha256:" + digest.Digest(make([]byte, 64)): false,
 		"": false,
 	} {
-		tree := open(t, t.TempDir(), Options{})
+		tree := open(t, memory(t), Options{})
 		err := tree.Ingest(t.Context(), ocispec.Descriptor{Digest: d, Size: 100}, (&server{data: data}).fetch)
 		if (err == nil) != ok {
 			t.Errorf("%q: got %v", d, err)
@@ -237,7 +249,7 @@ func TestIngestTakesDigestsOfBothKindsAndNoOther(t *testing.T) {
 }
 
 func TestEmptyContentIsStored(t *testing.T) {
-	tree := open(t, t.TempDir(), Options{})
+	tree := open(t, memory(t), Options{})
 	if err := tree.Ingest(t.Context(), describe(nil), (&server{}).fetch); err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +260,7 @@ func TestEmptyContentIsStored(t *testing.T) {
 
 func TestContentOfTheWrongLengthOnDiskIsReplaced(t *testing.T) {
 	data := random(5000)
-	dir := t.TempDir()
+	dir := memory(t)
 	tree := open(t, dir, Options{})
 	if err := tree.put(Data(digest.FromBytes(data)), data[:100]); err != nil {
 		t.Fatal(err)
@@ -263,7 +275,7 @@ func TestContentOfTheWrongLengthOnDiskIsReplaced(t *testing.T) {
 
 func TestWhoWantsTheSameContentSharesOneDownload(t *testing.T) {
 	data := random(3 << 20)
-	tree := open(t, t.TempDir(), Options{})
+	tree := open(t, memory(t), Options{})
 	var calls atomic.Int32
 	fetch := func(context.Context, int64) (io.ReadCloser, int64, error) {
 		calls.Add(1)
@@ -285,7 +297,7 @@ func TestWhoWantsTheSameContentSharesOneDownload(t *testing.T) {
 
 func TestAFollowerTakesOverWhenTheFirstGivesUp(t *testing.T) {
 	data := random(1000)
-	tree := open(t, t.TempDir(), Options{})
+	tree := open(t, memory(t), Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	started := make(chan struct{})
 	first := make(chan error)
@@ -314,7 +326,7 @@ func TestAFollowerTakesOverWhenTheFirstGivesUp(t *testing.T) {
 }
 
 func TestOldUnfinishedContentIsPurgedAndNewIsKept(t *testing.T) {
-	dir := t.TempDir()
+	dir := memory(t)
 	data := [][]byte{random(10), random(11)}
 	leavePartial(t, dir, digest.FromBytes(data[0]), data[0])
 	leavePartial(t, dir, digest.FromBytes(data[1]), data[1])
@@ -352,7 +364,7 @@ func TestAFaultOfTheDiskIsOursAndTheNextCallSucceeds(t *testing.T) {
 		for _, cause := range []error{syscall.EIO, syscall.ENOSPC} {
 			t.Run(op+" "+cause.Error(), func(t *testing.T) {
 				f := &failing{op, cause, 1}
-				dir := t.TempDir()
+				dir := memory(t)
 				tree := open(t, dir, Options{Fault: f.fault})
 				err := tree.Ingest(t.Context(), describe(data), (&server{data: data}).fetch)
 				if !errors.Is(err, cause) || !strings.Contains(err.Error(), "local registry") {
@@ -379,7 +391,7 @@ func TestAFaultOfTheDiskIsOursAndTheNextCallSucceeds(t *testing.T) {
 func TestModesLetNobodyElseIn(t *testing.T) {
 	old := syscall.Umask(0)
 	defer syscall.Umask(old)
-	dir := filepath.Join(t.TempDir(), "data")
+	dir := filepath.Join(memory(t), "data")
 	tree := open(t, dir, Options{})
 	data := random(10)
 	d := digest.FromBytes(data)

@@ -30,7 +30,7 @@ func TestATagIsShownAfterTheBarrierAndItsFoldersAreSynced(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := &recorder{}
-			tree := open(t, t.TempDir(), Options{Step: r.step})
+			tree := open(t, memory(t), Options{Step: r.step})
 			if err := write(tree); err != nil {
 				t.Fatal(err)
 			}
@@ -47,7 +47,7 @@ func TestATagIsShownAfterTheBarrierAndItsFoldersAreSynced(t *testing.T) {
 
 func TestContentIsWrittenOnceAndSyncedBeforeItHasItsName(t *testing.T) {
 	r := &recorder{}
-	tree := open(t, t.TempDir(), Options{Step: r.step})
+	tree := open(t, memory(t), Options{Step: r.step})
 	data := random(bufferSize + 1)
 	d := digest.FromBytes(data)
 	for range 2 {
@@ -63,7 +63,7 @@ func TestContentIsWrittenOnceAndSyncedBeforeItHasItsName(t *testing.T) {
 
 func TestAnUploadIsSyncedBeforeItIsMoved(t *testing.T) {
 	r := &recorder{}
-	d := open(t, t.TempDir(), Options{Step: r.step}).Driver()
+	d := open(t, memory(t), Options{Step: r.step}).Driver()
 	w, err := d.Writer(t.Context(), "/up/data", false)
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +91,7 @@ func TestATagIsAsItWasWhenItCannotBeMadeDurable(t *testing.T) {
 					t.Skip("no folder is made")
 				}
 				f := &failing{op: op, err: syscall.EIO}
-				dir := t.TempDir()
+				dir := memory(t)
 				tree := open(t, dir, Options{Fault: f.fault})
 				if had {
 					if err := tree.LinkDurably(Tag("a", "v1"), before); err != nil {
@@ -117,7 +117,7 @@ func TestATagIsAsItWasWhenItCannotBeMadeDurable(t *testing.T) {
 func TestAfterALostWriteNothingIsShownUntilTheTreeIsOpenedAgain(t *testing.T) {
 	for _, op := range []string{"syncfs", "fsync"} {
 		f := &failing{op, syscall.EIO, 1}
-		dir := t.TempDir()
+		dir := memory(t)
 		tree := open(t, dir, Options{Fault: f.fault})
 		d := digest.FromString("x")
 		for range 2 { // the kernel tells of it only once
@@ -168,7 +168,7 @@ func TestALinkIsReadAsWhatItSays(t *testing.T) {
 		"sha256:short":   "invalid checksum digest length",
 		"\x00\x00\x00":   "invalid checksum digest format",
 	} {
-		tree := open(t, t.TempDir(), Options{})
+		tree := open(t, memory(t), Options{})
 		if err := tree.put("x/link", []byte(text)); err != nil {
 			t.Fatal(err)
 		}
@@ -184,7 +184,7 @@ func TestALinkIsReadAsWhatItSays(t *testing.T) {
 }
 
 func TestALinkThatPointsOutOfTheFolderIsNotFollowed(t *testing.T) {
-	dir := t.TempDir()
+	dir := memory(t)
 	tree := open(t, dir, Options{})
 	secret := filepath.Join(dir, "secret")
 	if err := errors.Join(os.WriteFile(secret, []byte("secret"), 0o600), os.Symlink(secret, filepath.Join(dir, "registry", "out"))); err != nil {
@@ -202,7 +202,7 @@ func TestALinkThatPointsOutOfTheFolderIsNotFollowed(t *testing.T) {
 }
 
 func TestOpenClearsWhatWasOnItsWay(t *testing.T) {
-	dir := t.TempDir()
+	dir := memory(t)
 	tree := open(t, dir, Options{})
 	if _, err := tree.stage([]byte("x")); err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ func noFetch(t *testing.T) func(context.Context, int64) (io.ReadCloser, int64, e
 
 func TestSmallContentIsHeldAndGetsItsNameAtTheBarrier(t *testing.T) {
 	r := &recorder{}
-	dir := t.TempDir()
+	dir := memory(t)
 	tree := open(t, dir, Options{Step: r.step})
 	data := random(small)
 	desc := describe(data)
@@ -48,7 +48,7 @@ func TestSmallContentIsHeldAndGetsItsNameAtTheBarrier(t *testing.T) {
 }
 
 func TestSmallContentThatWaitedWhenTheProcessEndedIsHashedAndNotFetched(t *testing.T) {
-	dir := t.TempDir()
+	dir := memory(t)
 	data := random(1000)
 	desc := describe(data)
 	if err := open(t, dir, Options{}).Ingest(t.Context(), desc, (&server{data: data}).fetch); err != nil {
@@ -68,7 +68,7 @@ func TestSmallContentThatWaitedWhenTheProcessEndedIsHashedAndNotFetched(t *testi
 
 func TestSmallContentThatTheDiskLostIsNotHeld(t *testing.T) {
 	f := &failing{"syncfs", syscall.EIO, 1}
-	dir := t.TempDir()
+	dir := memory(t)
 	tree := open(t, dir, Options{Fault: f.fault})
 	data := random(1000)
 	desc := describe(data)
@@ -86,7 +86,7 @@ func TestSmallContentThatTheDiskLostIsNotHeld(t *testing.T) {
 
 func TestContentThatCannotGetItsNameIsTheErrorOfWhoNeedsIt(t *testing.T) {
 	f := &failing{"rename", syscall.ENOSPC, 1}
-	tree := open(t, t.TempDir(), Options{Fault: f.fault})
+	tree := open(t, memory(t), Options{Fault: f.fault})
 	data := random(1000)
 	desc := describe(data)
 	if err := tree.Ingest(t.Context(), desc, (&server{data: data}).fetch); err != nil {
@@ -111,7 +111,7 @@ func TestContentThatCannotGetItsNameIsTheErrorOfWhoNeedsIt(t *testing.T) {
 }
 
 func TestAnotherSizeThanThatOfContentThatWaitsIsRefused(t *testing.T) {
-	tree := open(t, t.TempDir(), Options{})
+	tree := open(t, memory(t), Options{})
 	data := random(1000)
 	desc := describe(data)
 	if err := tree.Ingest(t.Context(), desc, (&server{data: data}).fetch); err != nil {
@@ -133,7 +133,7 @@ func TestAnotherSizeThanThatOfContentThatWaitsIsRefused(t *testing.T) {
 func TestALinkThatAPowerCutEmptiedIsMadeAgain(t *testing.T) {
 	d := describe(nil).Digest
 	for name, torn := range map[string]string{"empty": "", "of another digest": string(describe([]byte("x")).Digest), "whole": string(d)} {
-		tree := open(t, t.TempDir(), Options{})
+		tree := open(t, memory(t), Options{})
 		if err := errors.Join(tree.put(Layer("a", d), []byte(torn)), tree.Link(Layer("a", d), d)); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
