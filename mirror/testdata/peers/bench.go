@@ -239,9 +239,12 @@ func (b *bench) compare(ctx context.Context, s scenario, repos []string) ([]resu
 		if results[i].traffic, err = r.counted(ctx, c, targets[i]); err != nil {
 			return nil, fmt.Errorf("%s: %w", c.name, err)
 		}
+		log.Printf("%s     %-8s %d requests, %.1f MB", s.name, c.name, results[i].Requests, float64(results[i].Bytes)/1e6)
 	}
 	for round := range b.rounds {
-		for i, c := range b.contenders {
+		for turn := range b.contenders {
+			i := (turn + round) % len(b.contenders) // each is first once
+			c := b.contenders[i]
 			if !s.again {
 				targets[i] = b.target(c)
 			}
