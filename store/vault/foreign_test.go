@@ -14,6 +14,7 @@ import (
 	"lastro/store"
 	"lastro/store/ledger"
 	"lastro/store/vault"
+	"lastro/store/vault/bucket"
 	"lastro/store/vault/layout"
 )
 
@@ -80,29 +81,45 @@ func TestASnapshotThatDoesNotNoteForeignLayersIsLookedThrough(t *testing.T) {
 }
 
 // TestForeignLayersOfAKeptImageAreNoted has a tag that stays as the snapshot before
-// has it, and goes back there.
+// has it, because what a store has under it now is broken.
 func TestForeignLayersOfAKeptImageAreNoted(t *testing.T) {
+	for _, same := range []bool{true, false} {
+		name := map[bool]string{true: "the store knows the kept image", false: "another store backs up, which does not"}[same]
+		t.Run(name, func(t *testing.T) { keptForeign(t, same) })
+	}
+}
+
+func keptForeign(t *testing.T, same bool) {
 	c := &clock{}
 	data := t.TempDir()
 	st := openStore(t, data, c, nil)
 	defer st.Close()
 	v := openVault(t, filepath.Join(t.TempDir(), "vault"), c, nil)
 	late, kept := foreignLayer("late"), foreignLayer("kept")
-	old := plain("windows", content{desc: late.desc}, kept)
-	publish(t, st, "r", "1", old)
-	backup(t, v, st)
-	broken := plain("broken")
+	old, broken := plain("windows", content{desc: late.desc}, kept), plain("broken")
+	first := newStore(t, c)
+	if same {
+		first = st
+	}
+	publish(t, first, "r", "1", old)
+	backup(t, v, first)
+	if same {
+		loseContent(t, data, kept)
+	}
 	publish(t, st, "r", "1", broken)
 	loseContent(t, data, broken.blobs[1])
-	loseContent(t, data, kept)
-	if r := backup(t, v, st); len(r.Failed) == 0 || r.Failed[0].Kept != old.root.desc.Digest {
+	if r := backup(t, v, st); len(r.Failed) != 1 || r.Failed[0].Kept != old.root.desc.Digest {
 		t.Fatalf("got %+v, want the image kept", r.Failed)
 	}
 	wantSound(t, v, "")
+	shown, err := v.Show(t.Context(), "")
+	if err != nil || !slices.Equal(shown.Foreign, []digest.Digest{kept.desc.Digest}) || len(shown.Elsewhere) != 1 || shown.Elsewhere[0].Digest != late.desc.Digest {
+		t.Errorf("got foreign layers %v and elsewhere %v, %v; want one of each", shown.Foreign, shown.Elsewhere, err)
+	}
+	// Who restores has what the snapshot has; then the layer comes.
 	back := newStore(t, c)
 	restore(t, v, back, vault.RestoreOptions{})
 	hashContent(t, back, kept.desc.Digest)
-	// The machine that restored has what the snapshot has; then the layer comes.
 	if err := ingest(t.Context(), back, late); err != nil {
 		t.Fatal(err)
 	}
@@ -144,9 +161,15 @@ func TestAVerificationTellsSnapshotsApartByTheirForeignLayers(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, layout.BlobKey(late.desc.Digest))); err != nil {
 		t.Fatal(err)
 	}
-	all, err := v.VerifyAll(t.Context(), nil)
+	var opened countingBucket
+	all, err := openVault(t, dir, c, func(b bucket.Bucket) bucket.Bucket { opened = counting(b); return opened }).VerifyAll(t.Context(), nil)
 	if err != nil || len(all.Snapshots) != 2 {
 		t.Fatalf("got %+v, %v", all, err)
+	}
+	for key, n := range opened.gets {
+		if n != 1 {
+			t.Errorf("%s was read %d times", key, n)
+		}
 	}
 	if a, b := all.Snapshots[0], all.Snapshots[1]; len(a.Problems) != 0 || len(b.Problems) != 1 || b.Blobs != a.Blobs+1 {
 		t.Errorf("got %+v and %+v, want the problem in the second alone", a, b)
