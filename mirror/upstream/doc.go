@@ -7,6 +7,7 @@
 //	Blob       content from an offset, as a stream that is watched
 //	Range      a part of it, for several streams at once
 //	Tags, Repositories, Referrers   lists, page by page
+//	RepositoriesIn                  those of a namespace, where the registry itself has no list
 //	Budget, Throttled, Outcomes     what it lets us do, and how requests ended
 //
 // # Guarantees
@@ -61,6 +62,8 @@
 // (WWW-Authenticate), which may be another host, as Docker Hub's is. A bearer
 // token of the configuration goes to the endpoint alone. From an
 // HTTPS endpoint they never go over plain HTTP; such a token server is refused.
+// A password goes to the API of Settings.Catalog as well, Docker Hub's own or
+// GitHub's, unless it is one for an endpoint elsewhere.
 // Redirects, to a CDN for example, lead where the configured upstream says, ten
 // at most, never from HTTPS to HTTP, and leave the credentials behind when they
 // leave scheme, host or port. The next page of a list is on the endpoint, or the
