@@ -19,6 +19,7 @@ func TestOrder(t *testing.T) {
 		{"however they are written", "1.4.0.dev3 1.4.0a1 1.4.0-alpha2 1.4.0-M1 1.4.0b2 1.4.0-beta.3 1.4.0c1 1.4.0-RC2 1.4.0rc3 1.4.0-rc.10"},
 		{"a development of a prerelease is before it", "1.0a1.dev3 1.0a1"},
 		{"builds are numbers", "1.2.3-4 1.2.3_5 1.2.3-10 1.2.3"},
+		{"with leading zeros too", "1.2.3-009 1.2.3-10"},
 		{"times are builds too", "9.5-1738746453 9.5-1738746999 9.5"},
 		{"revisions count", "1.2.3-r0 1.2.3-r2 1.2.3-r10"},
 		{"letters count", "1.1.1a 1.1.1w"},

@@ -77,6 +77,7 @@ func TestParse(t *testing.T) {
 		{"8u402-b06-jdk", "float [8] build=u402-b06 variant=jdk", "8-u*-b*-jdk"},
 		{"23-ea-1-jdk", "float [23] pre=ea-1 variant=jdk", "23-pre-jdk"},
 		{"6.0.0-preview.7-alpine3.14", "semver [6 0 0] pre=preview.7 variant=alpine3.14", "6.0.*-pre-alpine*"},
+		{"1.1.1a", "semver [1 1 1] build=a", "1.1.*-*"},
 		{"1.1.1w", "semver [1 1 1] build=w", "1.1.*-*"},
 
 		// Servers.
