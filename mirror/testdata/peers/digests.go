@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -81,9 +82,9 @@ func ask(ctx context.Context, method, url string) (*http.Response, error) {
 	return resp, nil
 }
 
-// verify reports the first tags that a registry has not with the digest it
-// should, under the name that local gives their repository.
-func verify(ctx context.Context, addr string, want map[string]string, local func(repo string) string) error {
+// differences are the tags that a registry has not with the digest they
+// should have, under the name that local gives their repository.
+func differences(ctx context.Context, addr string, want map[string]string, local func(repo string) string) ([]string, error) {
 	var mu sync.Mutex
 	var wrong []string
 	g, ctx := errgroup.WithContext(ctx)
@@ -95,19 +96,16 @@ func verify(ctx context.Context, addr string, want map[string]string, local func
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if err != nil || got != digest {
-				mu.Lock()
-				defer mu.Unlock()
-				wrong = append(wrong, fmt.Sprintf("%s: got %q, want %s, %v", name, got, digest, err))
+			if err == nil && got == digest {
+				return nil
 			}
+			mu.Lock()
+			defer mu.Unlock()
+			wrong = append(wrong, name)
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	if len(wrong) > 0 {
-		return fmt.Errorf("%d of %d tags are not as upstream: %s", len(wrong), len(want), strings.Join(wrong[:min(3, len(wrong))], "; "))
-	}
-	return nil
+	err := g.Wait()
+	slices.Sort(wrong)
+	return wrong, err
 }

@@ -20,8 +20,9 @@
 // lastro writes into its data folder. Memory is that of the largest process.
 // Requests and bytes are counted in a round of their own that is not timed,
 // through a proxy between contender and upstream. After every run a registry
-// process serves what the contender made, and every tag of the upstream must
-// have its digest there.
+// process serves what the contender made, and is asked for every tag of the
+// upstream: a digest that lastro did not keep ends the run with an error, one
+// that a peer did not keep is in the table.
 //
 // The distance of B is a proxy that holds back what it is given for half the
 // round trip in each direction, and a connection's first bytes for another

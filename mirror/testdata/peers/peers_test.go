@@ -169,7 +169,27 @@ func TestRatiosAreToTheBestPeer(t *testing.T) {
 
 func TestMediansAreEachOfTheirOwn(t *testing.T) {
 	got := median([]cost{{Wall: 3, CPU: 1, Memory: 2}, {Wall: 1, CPU: 3, Memory: 1}, {Wall: 2, CPU: 2, Memory: 3}})
-	if want := (cost{Wall: 2, CPU: 2, Memory: 2}); got != want {
-		t.Errorf("got %+v, want %+v", got, want)
+	if got.Wall != 2 || got.CPU != 2 || got.Memory != 2 {
+		t.Errorf("got %+v, want 2 of each", got)
+	}
+}
+
+func TestATagIsWrongWhenItsDigestIsAnotherOrItIsNotThere(t *testing.T) {
+	registry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		digest, ok := map[string]string{"/v2/m/app/manifests/same": "sha256:1", "/v2/m/app/manifests/other": "sha256:2"}[r.URL.Path]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Docker-Content-Digest", digest)
+	}))
+	defer registry.Close()
+	want := map[string]string{"app:same": "sha256:1", "app:other": "sha256:1", "app:absent": "sha256:1"}
+	got, err := differences(t.Context(), registry.Listener.Addr().String(), want, func(repo string) string { return "m/" + repo })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if wrong := strings.Join(got, " "); wrong != "app:absent app:other" {
+		t.Errorf("got %q, want app:absent and app:other", wrong)
 	}
 }

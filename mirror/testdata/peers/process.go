@@ -20,6 +20,8 @@ type cost struct {
 	CPU      float64 `json:"cpu_seconds"`
 	Memory   int64   `json:"peak_bytes"` // of the largest process
 	Upstream float64 `json:"upstream_cpu_seconds"`
+
+	wrong []string // tags that are not as upstream
 }
 
 func (c *cost) add(u usage) {

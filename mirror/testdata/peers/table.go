@@ -33,17 +33,20 @@ func printTable(w io.Writer, results []result) error {
 func tableOf(results []result) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "**%s: %s** (%d tags)\n\n", results[0].Scenario, results[0].About, results[0].Tags)
-	text.WriteString("| | wall s | of the best peer | CPU s | of the best peer | peak MiB | requests | MB fetched | upstream CPU s |\n")
-	text.WriteString("|---|---|---|---|---|---|---|---|---|\n")
+	text.WriteString("| | wall s | of the best peer | CPU s | of the best peer | peak MiB | requests | MB fetched | upstream CPU s | wrong tags |\n")
+	text.WriteString("|---|---|---|---|---|---|---|---|---|---|\n")
 	wall := best(results, func(r result) float64 { return r.Wall })
 	cpu := best(results, func(r result) float64 { return r.CPU })
 	for _, r := range results {
-		fmt.Fprintf(&text, "| %s | %.2f | %s | %.2f | %s | %d | %d | %.1f | %.2f |\n", r.Contender,
-			r.Wall, ratio(r.Wall, wall), r.CPU, ratio(r.CPU, cpu), r.Memory>>20, r.Requests, float64(r.Bytes)/1e6, r.Upstream)
+		fmt.Fprintf(&text, "| %s | %.2f | %s | %.2f | %s | %d | %d | %.1f | %.2f | %d |\n", r.Contender,
+			r.Wall, ratio(r.Wall, wall), r.CPU, ratio(r.CPU, cpu), r.Memory>>20, r.Requests, float64(r.Bytes)/1e6, r.Upstream, len(r.Wrong))
 	}
 	text.WriteString("\n")
 	for _, r := range results {
 		fmt.Fprintf(&text, "%s asked: %s\n", r.Contender, kinds(r.Kinds))
+		if len(r.Wrong) > 0 {
+			fmt.Fprintf(&text, "%s did not keep the digest of: %s\n", r.Contender, strings.Join(r.Wrong[:min(5, len(r.Wrong))], ", "))
+		}
 	}
 	text.WriteString("\n")
 	return text.String()
