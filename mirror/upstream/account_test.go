@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
 
@@ -213,25 +214,31 @@ func TestRefusedCredentialsAreLookedUpAgain(t *testing.T) {
 }
 
 func TestManyThatAreRefusedLookCredentialsUpOnce(t *testing.T) {
-	d := &doors{open: map[string]string{"a": "one"}}
-	r := with(inProcess(d.ServeHTTP), Credentials{Username: "one", Password: "old"})
-	var renewals atomic.Int64
-	r.renew = func(context.Context) ([]Credentials, error) {
-		renewals.Add(1)
-		return users("one"), nil
-	}
-	var wg sync.WaitGroup
-	for range 20 {
-		wg.Go(func() {
-			if _, err := r.Head(t.Context(), "a", "v1"); err != nil {
-				t.Error(err)
-			}
+	synctest.Test(t, func(t *testing.T) {
+		d := &doors{open: map[string]string{"a": "one"}}
+		r := inProcess(func(w http.ResponseWriter, req *http.Request) {
+			time.Sleep(time.Second) // all are on their way at once
+			d.ServeHTTP(w, req)
 		})
-	}
-	wg.Wait()
-	if renewals.Load() != 1 {
-		t.Errorf("%d renewals", renewals.Load())
-	}
+		with(r, Credentials{Username: "one", Password: "old"})
+		var renewals atomic.Int64
+		r.renew = func(context.Context) ([]Credentials, error) {
+			renewals.Add(1)
+			return users("one"), nil
+		}
+		var wg sync.WaitGroup
+		for range defaultConnections {
+			wg.Go(func() {
+				if _, err := r.Head(t.Context(), "a", "v1"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if renewals.Load() != 1 {
+			t.Errorf("%d renewals", renewals.Load())
+		}
+	})
 }
 
 func TestCredentialsThatStayKeepWhatIsKnownOfThem(t *testing.T) {

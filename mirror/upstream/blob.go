@@ -27,7 +27,7 @@ func (r *Registry) Blob(ctx context.Context, repo string, desc ocispec.Descripto
 	}
 	var body io.ReadCloser
 	start := offset
-	err := r.somewhere(ctx, true, func(at *Registry) (err error) {
+	err := r.somewhere(ctx, desc.Digest, func(at *Registry) (err error) {
 		start = offset
 		body, err = at.resumed(ctx, repo, desc, &start)
 		return err
@@ -40,11 +40,20 @@ func (r *Registry) Blob(ctx context.Context, repo string, desc ocispec.Descripto
 func (r *Registry) resumed(ctx context.Context, repo string, desc ocispec.Descriptor, offset *int64) (io.ReadCloser, error) {
 	body, err := r.blob(ctx, repo, desc, offset)
 	if !errors.Is(err, errWhole) {
-		return body, err
+		return r.noted(ctx, desc, body), err
 	}
 	r.log.Info("upstream does not continue a blob, it is fetched from the beginning", "upstream", r.host, "repo", repo, "digest", desc.Digest)
 	*offset = 0
-	return r.blob(ctx, repo, desc, offset)
+	body, err = r.blob(ctx, repo, desc, offset)
+	return r.noted(ctx, desc, body), err
+}
+
+// noted counts a stream that breaks off, if there is another place for it.
+func (r *Registry) noted(ctx context.Context, desc ocispec.Descriptor, body io.ReadCloser) io.ReadCloser {
+	if body == nil || len(r.mirrors) == 0 && !r.isMirror {
+		return body
+	}
+	return &noted{body, ctx, &r.breaks, desc.Digest}
 }
 
 // blob opens content at offset, and sets it to where the body begins.
@@ -90,7 +99,7 @@ func (r *Registry) Range(ctx context.Context, repo string, desc ocispec.Descript
 		return nil, fmt.Errorf("upstream %s: %s has no %d bytes from %d on", r.host, desc.Digest, length, offset)
 	}
 	var body io.ReadCloser
-	err := r.somewhere(ctx, true, func(at *Registry) (err error) {
+	err := r.somewhere(ctx, desc.Digest, func(at *Registry) (err error) {
 		body, err = at.part(ctx, repo, desc, contentRange{offset, offset + length - 1, desc.Size})
 		return err
 	})

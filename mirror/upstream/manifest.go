@@ -44,7 +44,7 @@ func manifestCall(method, repo, ref string) call {
 // costs a GET.
 func (r *Registry) Head(ctx context.Context, repo, ref string) (ocispec.Descriptor, error) {
 	var desc ocispec.Descriptor
-	err := r.somewhere(ctx, isDigest(ref), func(at *Registry) (err error) {
+	err := r.somewhere(ctx, digestOf(ref), func(at *Registry) (err error) {
 		desc, err = at.head(ctx, repo, ref)
 		return err
 	})
@@ -84,6 +84,14 @@ func described(resp *http.Response, ref string) (ocispec.Descriptor, error) {
 
 func isDigest(ref string) bool { return strings.Contains(ref, ":") }
 
+// digestOf is ref when it is a digest, else "".
+func digestOf(ref string) digest.Digest {
+	if isDigest(ref) {
+		return digest.Digest(ref)
+	}
+	return ""
+}
+
 // mediaType is the type that an answer names, if it says anything: those that
 // servers put on any file leave it to the manifest.
 func mediaType(h http.Header) string {
@@ -104,7 +112,7 @@ func mediaType(h http.Header) string {
 func (r *Registry) Manifest(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error) {
 	var desc ocispec.Descriptor
 	var raw []byte
-	err := r.somewhere(ctx, isDigest(ref), func(at *Registry) (err error) {
+	err := r.somewhere(ctx, digestOf(ref), func(at *Registry) (err error) {
 		desc, raw, err = at.manifest(ctx, repo, ref)
 		return err
 	})

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
+
 	"lastro/mirror"
 )
 
@@ -38,20 +40,20 @@ func (r *Registry) openMirrors(s Settings, o Options) error {
 }
 
 // somewhere reads from the upstream, and where that fails from its mirrors, in
-// turn. What a tag is the upstream says as long as it is there. The error is the
-// upstream's, with what its mirrors said as text: what they do not have may be
+// turn: content of a digest, or with none what a tag is, which the upstream says
+// as long as it is there. The error is the upstream's, with what its mirrors said as text: what they do not have may be
 // elsewhere.
-func (r *Registry) somewhere(ctx context.Context, byDigest bool, read func(*Registry) error) error {
+func (r *Registry) somewhere(ctx context.Context, of digest.Digest, read func(*Registry) error) error {
 	var own error
 	var others []string
-	for _, at := range r.places(byDigest) {
+	for _, at := range r.places(of) {
 		err := read(at)
 		switch {
 		case err == nil || ctx.Err() != nil:
 			return err
 		case at != r:
 			others = append(others, err.Error())
-		case elsewhere(err, byDigest):
+		case elsewhere(err, of != ""):
 			own = err
 		default:
 			return err
@@ -63,11 +65,13 @@ func (r *Registry) somewhere(ctx context.Context, byDigest bool, read func(*Regi
 	return fmt.Errorf("%w; %s", own, strings.Join(others, "; "))
 }
 
-// places are where to read. For content those come last that are down.
-func (r *Registry) places(byDigest bool) []*Registry {
+// places are where to read. For content those come last that are down, or whose
+// streams of it break off again and again.
+func (r *Registry) places(of digest.Digest) []*Registry {
 	all := append([]*Registry{r}, r.mirrors...)
-	if byDigest && len(all) > 1 {
-		slices.SortStableFunc(all, func(a, b *Registry) int { return bit(a.health.isDown()) - bit(b.health.isDown()) })
+	if of != "" && len(all) > 1 {
+		last := func(at *Registry) int { return bit(at.health.isDown() || at.breaks.often(of)) }
+		slices.SortStableFunc(all, func(a, b *Registry) int { return last(a) - last(b) })
 	}
 	return all
 }

@@ -160,6 +160,49 @@ func TestAnUpstreamThatIsDownIsAskedLast(t *testing.T) {
 	})
 }
 
+func TestAMirrorHelpsWhenStreamsBreakOffAgainAndAgain(t *testing.T) {
+	broken := true
+	whole := func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, index) }
+	r := mirrored(whole, whole)
+	real := r.transport
+	r.transport = roundTrip(func(req *http.Request) (*http.Response, error) {
+		resp, err := real.RoundTrip(req)
+		if err == nil && broken && resp.StatusCode == http.StatusOK {
+			resp.Body, resp.ContentLength = io.NopCloser(brokenReader{}), -1
+		}
+		return resp, err
+	})
+	read := func() error {
+		body, _, err := r.Blob(t.Context(), "a", blobOf(index), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer body.Close()
+		_, err = io.ReadAll(body)
+		return err
+	}
+	for range toleratedBreaks {
+		if err := read(); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("got %v, want a stream that breaks off", err)
+		}
+	}
+	before := r.requests.Load()
+	if err := read(); err != nil || r.requests.Load() != before {
+		t.Errorf("got %v, and the upstream was asked %d times", err, r.requests.Load()-before)
+	}
+	r.mirrors[0].breaks.of = map[digest.Digest]int{blobOf(index).Digest: toleratedBreaks}
+	broken = false
+	for range 2 {
+		before := r.requests.Load()
+		if err := read(); err != nil || r.requests.Load() == before {
+			t.Errorf("got %v; the upstream was not asked though its streams are no worse", err)
+		}
+	}
+	if len(r.breaks.of) != 0 {
+		t.Error("it is remembered that streams broke off, though one was whole since")
+	}
+}
+
 func TestAMirrorHelpsWhenNothingConnects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := mirrored(nil, sendIndex)

@@ -59,6 +59,7 @@ type Registry struct {
 
 	mirrors  []*Registry
 	isMirror bool // of another one
+	breaks   breaks
 
 	catalog   *url.URL // the API that lists repositories; nil: the registry itself
 	elsewhere bool     // the endpoint is not the host's own

@@ -52,6 +52,11 @@ func TestAStormEndsInATimeToComeBack(t *testing.T) {
 		{"of 429 without a header, in a minute", after(429, ""), maxAttempts, time.Minute},
 		{"of 429 whose short waits do not help, in a minute", after(429, "3"), maxAttempts, time.Minute},
 		{"of 429 with a long wait, then", after(429, "7200"), 1, 2 * time.Hour},
+		{"of 429 where nothing is left, when a hundredth of it has come back", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Ratelimit-Limit", "100;w=21600")
+			w.Header().Set("Ratelimit-Remaining", "0;w=21600")
+			refuse(429, "")(w, r)
+		}, 1, 217 * time.Second},
 		{"of 503 with a long wait, then", after(503, "300"), 1, 5 * time.Minute},
 		{"of 503 whose short waits do not help, in a minute", after(503, "3"), maxAttempts, time.Minute},
 	} {
