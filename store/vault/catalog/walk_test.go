@@ -215,6 +215,23 @@ func TestAnImageThatLeavesOutItselfIsThereAllTheSame(t *testing.T) {
 	}
 }
 
+func TestAWalkThatIsRefusedReadsNoFurther(t *testing.T) {
+	m := newMemory()
+	var children []ocispec.Descriptor
+	for i := range 300 {
+		children = append(children, m.manifest(fmt.Sprint(i), nil, []ocispec.Descriptor{}))
+	}
+	top := m.manifest("top", children, nil)
+	w := walkerOf(m)
+	w.limit = 100
+	if err := w.Load(t.Context(), []ocispec.Descriptor{top}); err != nil {
+		t.Fatal(err)
+	}
+	if tree := w.Tree(top, nil); len(m.gets) != 101 || len(tree.Faults) == 0 {
+		t.Errorf("%d manifests were read, and %d faults found", len(m.gets), len(tree.Faults))
+	}
+}
+
 // FuzzManifest puts any bytes where a manifest lies.
 func FuzzManifest(f *testing.F) {
 	m := newMemory()
