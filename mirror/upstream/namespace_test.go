@@ -150,6 +150,17 @@ func TestARegistryElsewhereThatListsNothingNamesTheAPI(t *testing.T) {
 	}
 }
 
+func TestARegistryElsewhereThatFailsNamesNoAPI(t *testing.T) {
+	srv := httptest.NewServer(refuse(400, ""))
+	defer srv.Close()
+	r := open(t, "docker.io", Settings{Endpoint: srv.URL, Credentials: Anonymous()})
+	_, err := collect(r.RepositoriesIn(t.Context(), "org"))
+	wantError(t, err, "400")
+	if strings.Contains(err.Error(), "hub.docker.com") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestFaultsOfTheAPIThatMayPassAreTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {
