@@ -217,13 +217,14 @@ func TestManyThatAreRefusedLookCredentialsUpOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &doors{open: map[string]string{"a": "one"}}
 		r := inProcess(func(w http.ResponseWriter, req *http.Request) {
-			time.Sleep(time.Second) // all are on their way at once
+			time.Sleep(time.Second)
 			d.ServeHTTP(w, req)
 		})
 		with(r, Credentials{Username: "one", Password: "old"})
 		var renewals atomic.Int64
 		r.renew = func(context.Context) ([]Credentials, error) {
 			renewals.Add(1)
+			time.Sleep(time.Second) // all others are refused meanwhile
 			return users("one"), nil
 		}
 		var wg sync.WaitGroup

@@ -107,7 +107,10 @@ func TestAStormWithoutAHeaderIsGivenMoreTimeEachTime(t *testing.T) {
 
 func TestManyInAStormAreOneStorm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := inProcess(after(429, ""))
+		r := inProcess(func(w http.ResponseWriter, req *http.Request) {
+			time.Sleep(time.Second) // the others wait for a slot
+			after(429, "")(w, req)
+		})
 		var wg sync.WaitGroup
 		for range 100 {
 			wg.Go(func() {
@@ -312,6 +315,48 @@ func TestTheNextCredentialsAreUsedWhenTheFirstAreLimited(t *testing.T) {
 		time.Sleep(time.Hour)
 		if _, err := head(t, r, "a"); err != nil || asked["one"] != 2 {
 			t.Errorf("an hour later: %v, asked %v", err, asked)
+		}
+	})
+}
+
+func TestAShortPauseIsWaitedOutThoughOtherCredentialsAreShut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		said := map[string]string{"two": "120"}
+		r := inProcess(func(w http.ResponseWriter, req *http.Request) {
+			user, _, ok := req.BasicAuth()
+			if !ok {
+				w.Header().Set("WWW-Authenticate", "Basic")
+				refuse(401, "")(w, req)
+				return
+			}
+			if wait := said[user]; wait != "" {
+				said[user] = ""
+				after(429, wait)(w, req)
+				return
+			}
+			sendIndex(w, req)
+		})
+		with(r, users("one", "two")...)
+		r.accounts.all("")[0].limit.Close(time.Now().Add(time.Hour))
+		start := time.Now()
+		if _, err := head(t, r, "a"); err != nil || time.Since(start) != 2*time.Minute {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+	})
+}
+
+func TestPullsThatBreakOffAreNotCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hub{left: map[string]int{"one": 1}}
+		r := openHub(h, 0, "one")
+		if _, err := head(t, r, "a"); err != nil {
+			t.Fatal(err)
+		}
+		breaking(r, 2, func(*http.Request) (*http.Response, error) {
+			return nil, errors.New("connection reset by peer")
+		})
+		if _, _, err := r.Manifest(t.Context(), "a", "v1"); err != nil || h.pulls["one"] != 1 {
+			t.Errorf("%v after %d pulls", err, h.pulls["one"])
 		}
 	})
 }
