@@ -57,6 +57,10 @@ func TestLoadRefuses(t *testing.T) {
 		{"a host that image names cannot have", "upstreams: {registry: {}}", `lastro.yaml:1: upstreams[registry]: "registry" is not a host as it stands in image names (example: "registry.example.com:5000")`},
 		{"another name of Docker Hub", "upstreams: {index.docker.io: {}}", `lastro.yaml:1: upstreams[index.docker.io]: "index.docker.io" is not a host as it stands in image names (example: "registry.example.com:5000")`},
 		{"a line break in a name", `mirror: [{from: x, name: "a\nb"}]`, `lastro.yaml:1: mirror[0].name: has a control character or a line break in it (example: "debian")`},
+		{"one of several credentials", "upstreams: {docker.io: {credentials: [none, {username: a}]}}", `lastro.yaml:1: upstreams[docker.io].credentials[1]: username and password belong together`},
+		{"the address of a mirror", "upstreams: {docker.io: {mirrors: [mirror.gcr.io]}}", `lastro.yaml:1: upstreams[docker.io].mirrors[0]: "mirror.gcr.io" is not an address (example: "https://mirror.gcr.io")`},
+		{"a mirror without an address", "upstreams: {docker.io: {mirrors: [{credentials: none}]}}", `lastro.yaml:1: upstreams[docker.io].mirrors[0].url: is missing (example: "https://mirror.gcr.io")`},
+		{"a bandwidth in words", "upstreams: {docker.io: {bandwidth: fast}}", `lastro.yaml:1: upstreams[docker.io].bandwidth: "fast" is not a size (examples: "50MiB", "1.5GB", 4096)`},
 		{"a word that credentials do not know, without printing it", "upstreams: {docker.io: {credentials: hunter2}}", `lastro.yaml:1: upstreams[docker.io].credentials: must be a mapping, or one of docker-config, none, ecr`},
 	}
 	for _, test := range tests {
