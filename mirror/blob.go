@@ -20,21 +20,15 @@ const (
 	leastProgress = 64 << 10
 )
 
-// blob stores one blob, unless it is there. Who finds another at work on it
-// waits without taking the place of a download.
-func (g *graph) blob(ctx context.Context, desc ocispec.Descriptor) error {
-	has, err := g.Dest.Has(ctx, desc)
-	if err != nil {
-		return fmt.Errorf("local blob %s: %w", desc.Digest, err)
-	}
-	if has {
-		return nil
-	}
+// blob stores one blob that was not there. Who finds another at work on it
+// waits without taking the place of a download. size is what the image has to
+// fetch.
+func (g *graph) blob(ctx context.Context, desc ocispec.Descriptor, size int64) error {
 	return g.flights.do(ctx, desc.Digest, func() error {
-		if err := g.downloads.Acquire(ctx, 1); err != nil {
+		if err := g.downloads.enter(ctx, size); err != nil {
 			return err
 		}
-		defer g.downloads.Release(1)
+		defer g.downloads.leave()
 		return g.download(ctx, desc)
 	})
 }
@@ -72,11 +66,12 @@ type fetching struct {
 	desc     ocispec.Descriptor
 	announce sync.Once
 	furthest atomic.Int64 // how much of the blob any attempt reached
+	narrow   bool         // one stream only
 }
 
 // fetch opens the blob upstream and counts what comes.
 func (d *fetching) fetch(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
-	body, start, err := d.src.Blob(ctx, d.change.repository, d.desc, offset)
+	body, start, err := d.openLarge(ctx, offset)
 	if err != nil {
 		return nil, 0, fmt.Errorf("upstream %s: %w", d.rule.host, err)
 	}

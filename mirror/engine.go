@@ -33,6 +33,12 @@ type Source interface {
 	Budget() Budget
 }
 
+// Lister is a Source that lists the repositories of one namespace, the first
+// element of their names; "" is all of them. More may come than are in it.
+type Lister interface {
+	RepositoriesIn(ctx context.Context, namespace string) iter.Seq2[string, error]
+}
+
 // Engine copies images from upstreams into the local registry. Its fields are
 // set before use; Dest, Source and Now are required. It may be used from many
 // goroutines.
@@ -42,22 +48,33 @@ type Engine struct {
 	Log      *slog.Logger // nil: nothing is logged
 	Now      func() time.Time
 	Progress Progress // nil: nobody watches
-	Jobs     int      // images at once; 0: 4
+	Jobs     int      // images, and downloads, at once; 0: 16
 
 	// Retired tells of a tag that is not here whether retention removed it
 	// with this digest and would do so again: then it is not copied. nil: none is.
 	Retired func(ctx context.Context, repo, tag string, d digest.Digest) (bool, error)
 
+	// Memory is asked for what depends on time: ages, immutable tags, tags that
+	// vanish. nil: there are no such things.
+	Memory Memory
+	// Released tells that a person let a tag through, though its digest is too
+	// young or it should not move. nil: none is.
+	Released func(repo, tag string) bool
+	// AllowVanished lets one run retire however many tags vanished upstream.
+	AllowVanished bool
+	// Room is how many bytes the local registry can take. nil: any number.
+	Room func(ctx context.Context) (int64, error)
+
 	flights flights // over all images and runs
 }
 
 const (
-	defaultJobs = 4
-	// blobsPerImage, times the images at once, is how many blobs are fetched at once.
-	blobsPerImage = 4
+	defaultJobs = 16
 	// waitsPerImage bounds the blobs of one image that wait for others to bring
 	// them, or for their turn.
 	waitsPerImage = 64
+	// readsPerImage is how many manifests of one image are read at once.
+	readsPerImage = 8
 	// referrersBeat is how often an unchanged image's referrers are asked for again.
 	referrersBeat = 24 * time.Hour
 )

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -27,6 +28,9 @@ type graph struct {
 	rule   *rule
 	change change
 
+	mu    sync.Mutex // ready and size, which are written beside each other
+	ready map[digest.Digest]Manifest
+
 	seen      map[digest.Digest]bool // manifests
 	content   map[digest.Digest]bool // blobs
 	tags      map[string]bool        // attached ones that were copied, by graphs above and below too
@@ -39,7 +43,7 @@ type graph struct {
 
 func (a *applying) graph(src Source, r *rule, c change) *graph {
 	return &graph{applying: a, src: src, rule: r, change: c,
-		seen: map[digest.Digest]bool{}, content: map[digest.Digest]bool{}, tags: map[string]bool{}}
+		ready: map[digest.Digest]Manifest{}, seen: map[digest.Digest]bool{}, content: map[digest.Digest]bool{}, tags: map[string]bool{}}
 }
 
 func (g *graph) copy(ctx context.Context) (Published, error) {
@@ -101,7 +105,7 @@ func (g *graph) manifest(ctx context.Context, desc ocispec.Descriptor, platforms
 		return fmt.Errorf("manifest %s: indexes inside each other more than %d deep", desc.Digest, maxDepth)
 	}
 	g.seen[desc.Digest] = true
-	m, err := g.read(ctx, desc)
+	m, err := g.take(ctx, desc)
 	if err != nil {
 		return err
 	}
@@ -110,6 +114,9 @@ func (g *graph) manifest(ctx context.Context, desc ocispec.Descriptor, platforms
 	}
 	selected, absent := split(m, platforms)
 	g.absent = append(g.absent, absent...)
+	if err := g.prepare(ctx, selected); err != nil {
+		return err
+	}
 	for _, child := range selected {
 		if err := g.manifest(ctx, child.Descriptor, platforms, depth+1); err != nil {
 			return err
@@ -124,6 +131,40 @@ func (g *graph) want(desc ocispec.Descriptor) {
 		g.content[desc.Digest] = true
 		g.wanted = append(g.wanted, desc)
 	}
+}
+
+// take reads a manifest, unless it was read ahead.
+func (g *graph) take(ctx context.Context, desc ocispec.Descriptor) (Manifest, error) {
+	if m, ok := g.ready[desc.Digest]; ok {
+		delete(g.ready, desc.Digest)
+		return m, nil
+	}
+	return g.read(ctx, desc)
+}
+
+// prepare reads the children of an index ahead, beside each other.
+func (g *graph) prepare(ctx context.Context, children []Ref) error {
+	if len(children) < 2 {
+		return nil
+	}
+	eg, gctx := errgroup.WithContext(ctx)
+	eg.SetLimit(readsPerImage)
+	for _, child := range children {
+		if g.seen[child.Digest] {
+			continue
+		}
+		eg.Go(func() error {
+			m, err := g.read(gctx, child.Descriptor)
+			if err != nil {
+				return err
+			}
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.ready[child.Digest] = m
+			return nil
+		})
+	}
+	return eg.Wait()
 }
 
 // read gets a manifest from the local registry, or from upstream into it. Tags
@@ -184,10 +225,18 @@ func (g *graph) parse(desc ocispec.Descriptor, raw []byte) (Manifest, error) {
 		return Manifest{}, fmt.Errorf("manifest %s has %d bytes where its descriptor says %d", desc.Digest, len(raw), desc.Size)
 	}
 	desc.Size = int64(len(raw))
-	if g.size += desc.Size; g.size > maxManifests {
+	if g.grown(desc.Size) > maxManifests {
 		return Manifest{}, fmt.Errorf("manifest %s: the manifests of one image are more than %d bytes", desc.Digest, int64(maxManifests))
 	}
 	return ParseManifest(desc, raw)
+}
+
+// grown adds to the size of the manifests.
+func (g *graph) grown(n int64) int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.size += n
+	return g.size
 }
 
 // referrers adds what the upstream's referrers API says of every manifest,
@@ -197,23 +246,56 @@ func (g *graph) referrers(ctx context.Context) error {
 		g.checked = true
 		return nil
 	}
-	for i := 0; i < len(g.manifests); i++ {
-		subject := g.manifests[i].Descriptor.Digest
-		found, err := g.src.Referrers(ctx, g.change.repository, subject)
+	for asked := 0; asked < len(g.manifests); {
+		subjects := g.manifests[asked:]
+		found, err := g.ask(ctx, subjects)
 		if errors.Is(err, errors.ErrUnsupported) {
 			g.noReferrers.Store(g.rule.host+"/"+g.change.repository, true)
 			break
 		}
 		if err != nil {
-			return fmt.Errorf("upstream referrers of %s: %w", subject, err)
+			return err
 		}
-		for _, desc := range found {
-			if err := g.manifest(ctx, bare(desc), nil, 0); err != nil {
-				return fmt.Errorf("referrer %s of %s: %w", desc.Digest, subject, err)
-			}
+		asked += len(subjects)
+		if err := g.referring(ctx, found); err != nil {
+			return err
 		}
 	}
 	g.checked = true
+	return nil
+}
+
+// ask gets the referrers of manifests. The first alone finds out whether the
+// upstream knows of such things.
+func (g *graph) ask(ctx context.Context, subjects []Manifest) ([][]ocispec.Descriptor, error) {
+	found := make([][]ocispec.Descriptor, len(subjects))
+	one := func(ctx context.Context, i int) (err error) {
+		subject := subjects[i].Descriptor.Digest
+		if found[i], err = g.src.Referrers(ctx, g.change.repository, subject); err != nil {
+			return fmt.Errorf("upstream referrers of %s: %w", subject, err)
+		}
+		return nil
+	}
+	if err := one(ctx, 0); err != nil {
+		return nil, err
+	}
+	eg, gctx := errgroup.WithContext(ctx)
+	eg.SetLimit(readsPerImage)
+	for i := 1; i < len(subjects); i++ {
+		eg.Go(func() error { return one(gctx, i) })
+	}
+	return found, eg.Wait()
+}
+
+// referring adds the manifests that were found to refer to others.
+func (g *graph) referring(ctx context.Context, found [][]ocispec.Descriptor) error {
+	for _, list := range found {
+		for _, desc := range list {
+			if err := g.manifest(ctx, bare(desc), nil, 0); err != nil {
+				return fmt.Errorf("referrer %s: %w", desc.Digest, err)
+			}
+		}
+	}
 	return nil
 }
 
@@ -258,11 +340,46 @@ func (g *graph) attachedTag(ctx context.Context, tag string) error {
 	return err
 }
 
+// fetchBlobs fetches what is missing, when the disk has room for it.
 func (g *graph) fetchBlobs(ctx context.Context) error {
+	missing, size, err := g.missing(ctx)
+	if err != nil {
+		return err
+	}
+	if err := g.promise(ctx, size); err != nil {
+		return err
+	}
+	left := size
+	defer func() { g.giveBack(left) }()
+	var mu sync.Mutex
 	eg, gctx := errgroup.WithContext(ctx)
 	eg.SetLimit(waitsPerImage)
-	for _, desc := range g.wanted {
-		eg.Go(func() error { return g.blob(gctx, desc) })
+	for _, desc := range missing {
+		eg.Go(func() error {
+			if err := g.blob(gctx, desc, size); err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			left -= desc.Size
+			g.giveBack(desc.Size)
+			return nil
+		})
 	}
 	return eg.Wait()
+}
+
+// missing are the blobs that are not here, and their size together.
+func (g *graph) missing(ctx context.Context) (missing []ocispec.Descriptor, size int64, err error) {
+	for _, desc := range g.wanted {
+		has, err := g.Dest.Has(ctx, desc)
+		if err != nil {
+			return nil, 0, fmt.Errorf("local blob %s: %w", desc.Digest, err)
+		}
+		if !has {
+			missing = append(missing, desc)
+			size += desc.Size
+		}
+	}
+	return missing, size, nil
 }

@@ -43,6 +43,18 @@ func (p Pattern) Match(name string) bool {
 // Literal reports whether the pattern can match only its own text.
 func (p Pattern) Literal() bool { return p.re == nil && !strings.ContainsAny(p.text, `*?[{\`) }
 
+// version is what the group of that name captured of a name that matches.
+func (p Pattern) version(name string) (string, bool) {
+	if p.re == nil {
+		return "", false
+	}
+	i := p.re.SubexpIndex("version")
+	if i < 0 {
+		return "", false
+	}
+	return p.re.FindStringSubmatch(name)[i], true
+}
+
 // String is the pattern as it was written.
 func (p Pattern) String() string { return p.text }
 

@@ -1,11 +1,11 @@
 package mirror
 
 import (
-	"cmp"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -20,12 +20,37 @@ type Report struct {
 
 // RuleReport is one rule's part of a report.
 type RuleReport struct {
-	Name      string   `json:"name"`
-	Copied    []Copied `json:"copied"`
-	Unchanged int      `json:"unchanged"`
-	Retired   int      `json:"retired"` // removed here by retention, which would do so again: not copied
-	Held      []Copied `json:"held"`
-	Failed    []Failed `json:"failed"`
+	Name      string     `json:"name"`
+	Copied    []Copied   `json:"copied"`
+	Unchanged int        `json:"unchanged"`
+	Retired   int        `json:"retired"`  // removed here by retention, which would do so again: not copied
+	Held      []Held     `json:"held"`     // upstream, and not to be published yet
+	Deferred  []Deferred `json:"deferred"` // until the upstream answers again
+	Vanished  []Vanished `json:"vanished"` // here, and upstream no more
+	Failed    []Failed   `json:"failed"`
+}
+
+// Held is a tag that stays where it is until the upstream's digest is old enough.
+type Held struct {
+	Copied
+	Until time.Time `json:"until"`
+}
+
+// Deferred is an image, or a repository, that waits for an upstream that
+// limits requests. It is no failure: a sync after Until goes on with it.
+type Deferred struct {
+	Repo  string    `json:"repo"`
+	Tag   string    `json:"tag"`
+	Until time.Time `json:"until"`
+	Error string    `json:"error"` // what the upstream said
+}
+
+// Vanished is a tag that is here and upstream no more.
+type Vanished struct {
+	Repo    string        `json:"repo"`
+	Tag     string        `json:"tag"`
+	Digest  digest.Digest `json:"digest"`
+	Retired bool          `json:"retired"` // it is removed here, too
 }
 
 // Copied is a tag that now points at what the upstream has.
@@ -44,18 +69,19 @@ type Failed struct {
 	Error string `json:"error"`
 }
 
-func (f Failed) name() string {
-	if f.Tag == "" {
-		return f.Repo
+func name(repo, tag string) string {
+	if tag == "" {
+		return repo
 	}
-	return f.Repo + ":" + f.Tag
+	return repo + ":" + tag
 }
 
 func newReport(p Plan) Report {
 	report := Report{Rules: []RuleReport{}}
 	for _, rp := range p.rules {
 		report.Rules = append(report.Rules, RuleReport{
-			Name: rp.rule.Name, Copied: []Copied{}, Unchanged: rp.unchanged, Retired: rp.retired, Held: []Copied{},
+			Name: rp.rule.Name, Copied: []Copied{}, Unchanged: rp.unchanged, Retired: rp.retired, Held: append([]Held{}, rp.held...),
+			Deferred: append([]Deferred{}, rp.deferred...), Vanished: append([]Vanished{}, rp.vanished...),
 			Failed: append([]Failed{}, rp.failed...),
 		})
 	}
@@ -63,7 +89,10 @@ func newReport(p Plan) Report {
 }
 
 func (r *RuleReport) note(c change, published Published, err error) {
+	throttled, isThrottled := errors.AsType[*ThrottledError](err)
 	switch {
+	case isThrottled:
+		r.Deferred = append(r.Deferred, Deferred{c.to, c.tag, throttled.Until, err.Error()})
 	case err != nil:
 		r.Failed = append(r.Failed, Failed{c.to, c.tag, err.Error()})
 	case c.recheck && !published.Changed:
@@ -73,14 +102,17 @@ func (r *RuleReport) note(c change, published Published, err error) {
 	}
 }
 
-func (c change) copied() Copied {
-	return Copied{c.to, c.tag, c.desc.Digest, c.previous, c.reason}
+func (c change) copied() Copied { return c.copiedAs(c.reason) }
+
+func (c change) copiedAs(reason string) Copied {
+	return Copied{c.to, c.tag, c.desc.Digest, c.previous, reason}
 }
 
 func (r Report) sort() {
 	for _, rule := range r.Rules {
-		slices.SortFunc(rule.Copied, func(a, b Copied) int { return cmp.Or(cmp.Compare(a.Repo, b.Repo), cmp.Compare(a.Tag, b.Tag)) })
-		slices.SortFunc(rule.Failed, func(a, b Failed) int { return cmp.Or(cmp.Compare(a.Repo, b.Repo), cmp.Compare(a.Tag, b.Tag)) })
+		slices.SortFunc(rule.Copied, func(a, b Copied) int { return compareNames(a.Repo, a.Tag, b.Repo, b.Tag) })
+		slices.SortFunc(rule.Failed, func(a, b Failed) int { return compareNames(a.Repo, a.Tag, b.Repo, b.Tag) })
+		slices.SortFunc(rule.Deferred, func(a, b Deferred) int { return compareNames(a.Repo, a.Tag, b.Repo, b.Tag) })
 	}
 }
 
@@ -93,6 +125,33 @@ func (r Report) Failed() int {
 	return n
 }
 
+// Deferred is how many images wait for their upstream, and until when the
+// first of them does.
+func (r Report) Deferred() (n int, until time.Time) {
+	for _, rule := range r.Rules {
+		n += len(rule.Deferred)
+		for _, d := range rule.Deferred {
+			if until.IsZero() || d.Until.Before(until) {
+				until = d.Until
+			}
+		}
+	}
+	return n, until
+}
+
+// Then is this report and that of a later sync of the same rules as one: what
+// both copied, and what is left as the later one saw it.
+func (r Report) Then(next Report) Report {
+	rules := slices.Clone(next.Rules)
+	for i := range rules {
+		if i < len(r.Rules) {
+			rules[i].Copied = append(slices.Clone(r.Rules[i].Copied), rules[i].Copied...)
+			rules[i].Unchanged = max(0, rules[i].Unchanged-len(r.Rules[i].Copied))
+		}
+	}
+	return Report{rules, r.TransferredBytes + next.TransferredBytes, r.UpstreamRequests + next.UpstreamRequests, r.TookSeconds + next.TookSeconds}
+}
+
 // Print says what was done, one line an image.
 func (r Report) Print(w io.Writer) error {
 	return r.print(w, "copied")
@@ -100,17 +159,7 @@ func (r Report) Print(w io.Writer) error {
 
 func (r Report) print(w io.Writer, did string) error {
 	for _, rule := range r.Rules {
-		for _, c := range rule.Copied {
-			fmt.Fprintf(w, "%s  %s:%s  %s  (%s)\n", did, c.Repo, c.Tag, c.Digest, c.Reason)
-		}
-		for _, f := range rule.Failed {
-			fmt.Fprintf(w, "failed  %s  %s\n", f.name(), f.Error)
-		}
-		retired := ""
-		if rule.Retired > 0 {
-			retired = fmt.Sprintf(", %d retired", rule.Retired)
-		}
-		if _, err := fmt.Fprintf(w, "rule %s: %d %s, %d unchanged%s, %d failed\n", rule.Name, len(rule.Copied), did, rule.Unchanged, retired, len(rule.Failed)); err != nil {
+		if err := rule.print(w, did); err != nil {
 			return err
 		}
 	}
@@ -118,24 +167,43 @@ func (r Report) print(w io.Writer, did string) error {
 	return err
 }
 
-// report is the plan in the form of what would be done.
-func (p Plan) report() Report {
-	report := newReport(p)
-	for i, rp := range p.rules {
-		for _, c := range rp.changes {
-			if !c.recheck {
-				report.Rules[i].Copied = append(report.Rules[i].Copied, c.copied())
-			} else {
-				report.Rules[i].Unchanged++
-			}
-		}
+func (r RuleReport) print(w io.Writer, did string) error {
+	for _, c := range r.Copied {
+		fmt.Fprintf(w, "%s  %s:%s  %s  (%s)\n", did, c.Repo, c.Tag, c.Digest, c.Reason)
 	}
-	report.UpstreamRequests, report.TookSeconds = p.requests, p.took.Seconds()
-	return report
+	for _, h := range r.Held {
+		fmt.Fprintf(w, "held  %s:%s  %s\n", h.Repo, h.Tag, h.Reason)
+	}
+	for _, v := range r.Vanished {
+		fmt.Fprintf(w, "%s  %s:%s  the upstream has it no more\n", v.outcome(), v.Repo, v.Tag)
+	}
+	for _, d := range r.Deferred {
+		fmt.Fprintf(w, "deferred  %s  until %s: %s\n", name(d.Repo, d.Tag), d.Until.UTC().Format(time.RFC3339), d.Error)
+	}
+	for _, f := range r.Failed {
+		fmt.Fprintf(w, "failed  %s  %s\n", name(f.Repo, f.Tag), f.Error)
+	}
+	_, err := fmt.Fprintf(w, "rule %s: %d %s, %d unchanged%s, %d failed\n", r.Name, len(r.Copied), did, r.Unchanged, r.others(), len(r.Failed))
+	return err
 }
 
-// Print says what would be done, and why.
-func (p Plan) Print(w io.Writer) error { return p.report().print(w, "to copy") }
+// others counts what there is seldom any of.
+func (r RuleReport) others() string {
+	text := ""
+	for _, other := range []struct {
+		n    int
+		what string
+	}{{r.Retired, "retired"}, {len(r.Held), "held"}, {len(r.Vanished), "gone upstream"}, {len(r.Deferred), "deferred"}} {
+		if other.n > 0 {
+			text += fmt.Sprintf(", %d %s", other.n, other.what)
+		}
+	}
+	return text
+}
 
-// MarshalJSON is the report of a sync that would do what is planned.
-func (p Plan) MarshalJSON() ([]byte, error) { return json.Marshal(p.report()) }
+func (v Vanished) outcome() string {
+	if v.Retired {
+		return "retired"
+	}
+	return "kept"
+}

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Rule is the settings of one mirror: what to copy from where.
@@ -17,13 +18,18 @@ type Rule struct {
 	Platforms     []string  `yaml:"platforms" kind:"platform" doc:"which platforms of an index to copy (default: all)" example:"linux/amd64"`
 	Referrers     bool      `yaml:"referrers" default:"true" doc:"copy signatures, attestations and SBOMs too"`
 	ForeignLayers bool      `yaml:"foreign-layers" default:"false" doc:"copy layers that have urls elsewhere, too"`
+
+	Immutable       []string      `yaml:"immutable" kind:"pattern" doc:"tags that never move upstream: those that are here are asked for once a day only, and one that moves is not copied and raises an alarm" example:"/v?[0-9]+[.][0-9]+[.][0-9]+/"`
+	MinAge          time.Duration `yaml:"min-age" doc:"publish a digest only when it has been known for this long (sync --release publishes it at once)" default:"0s" example:"72h"`
+	MinAgeExcept    []string      `yaml:"min-age-except" kind:"pattern" doc:"tags that are published at once, whatever min-age says" example:"*-security"`
+	RemovedUpstream string        `yaml:"removed-upstream" kind:"removed" doc:"what becomes of tags that the upstream has no more: they stay, or they are removed here" default:"keep" example:"retire"`
 }
 
-// TagFilter selects tags. Exclude wins over Include; no Include selects all.
-type TagFilter struct {
-	Include []string `yaml:"include" kind:"pattern" doc:"tags to copy" example:"12*"`
-	Exclude []string `yaml:"exclude" kind:"pattern" doc:"tags not to copy, whatever include says" example:"*-rc*"`
-}
+const (
+	// Keep and Retire say what becomes of tags that the upstream removed.
+	Keep   = "keep"
+	Retire = "retire"
+)
 
 // Validate says everything that is wrong with a rule. Each message begins with
 // the key.
@@ -35,12 +41,14 @@ func (r Rule) Validate() error {
 // rule is a Rule that was read.
 type rule struct {
 	Rule
-	host             string
-	include, exclude []Pattern
-	platforms        []Platform
-	names            []string // upstream repositories that the rule names literally
-	patterns         []Pattern
-	fixed            string // what To replaces
+	filter
+	host      string
+	platforms []Platform
+	immutable []Pattern
+	ageless   []Pattern
+	names     []string // upstream repositories that the rule names literally
+	patterns  []Pattern
+	fixed     string // what To replaces
 }
 
 func compile(r Rule) (*rule, error) {
@@ -52,11 +60,8 @@ func compile(r Rule) (*rule, error) {
 		}
 	}
 	note("from", c.readFrom())
-	var err error
-	c.include, err = parsePatterns(r.Tags.Include)
-	note("tags.include", err)
-	c.exclude, err = parsePatterns(r.Tags.Exclude)
-	note("tags.exclude", err)
+	c.filter = r.Tags.compile(note)
+	c.times(note)
 	for _, text := range r.Platforms {
 		p, err := ParsePlatform(text)
 		note("platforms", err)
@@ -152,27 +157,34 @@ func expandBraces(text string) ([]string, error) {
 	return out, nil
 }
 
-// selects reports whether the rule copies a tag, and why not.
-func (c *rule) selects(tag string) bool {
-	matches := func(p Pattern) bool { return p.Match(tag) }
-	if slices.ContainsFunc(c.exclude, matches) {
-		return false
+// times reads what depends on time.
+func (c *rule) times(note func(key string, err error)) {
+	var err error
+	c.immutable, err = parsePatterns(c.Immutable)
+	note("immutable", err)
+	c.ageless, err = parsePatterns(c.MinAgeExcept)
+	note("min-age-except", err)
+	if c.MinAge < 0 {
+		note("min-age", fmt.Errorf("%s is less than nothing (example: 72h)", c.MinAge))
 	}
-	return len(c.include) == 0 || slices.ContainsFunc(c.include, matches)
+	switch c.RemovedUpstream {
+	case "", Keep, Retire:
+	default:
+		note("removed-upstream", fmt.Errorf("%q is neither keep nor retire", c.RemovedUpstream))
+	}
 }
 
-// literals are the tags that the rule names, if it names all of them.
-func (c *rule) literals() ([]string, bool) {
-	var tags []string
-	for _, p := range c.include {
-		if !p.Literal() || !ValidTag(p.text) {
-			return nil, false
-		}
-		if c.selects(p.text) {
-			tags = append(tags, p.text)
-		}
+// fixedTag reports whether a tag never moves upstream.
+func (c *rule) fixedTag(tag string) bool {
+	return slices.ContainsFunc(c.immutable, func(p Pattern) bool { return p.Match(tag) })
+}
+
+// age is how long a digest must be known before a tag moves to it.
+func (c *rule) age(tag string) time.Duration {
+	if slices.ContainsFunc(c.ageless, func(p Pattern) bool { return p.Match(tag) }) {
+		return 0
 	}
-	return tags, len(tags) > 0
+	return c.MinAge
 }
 
 // local is where a repository of the upstream goes.
@@ -207,10 +219,11 @@ func (c *rule) wants(repository string) bool {
 		slices.ContainsFunc(c.patterns, func(p Pattern) bool { return p.Match(repository) })
 }
 
-// unfiltered is the rule for all platforms.
+// unfiltered is the rule for what is attached to images: of all platforms, and
+// of any age, because it goes with its image.
 func (c *rule) unfiltered() *rule {
 	all := *c
-	all.platforms = nil
+	all.platforms, all.immutable, all.MinAge = nil, nil, 0
 	return &all
 }
 

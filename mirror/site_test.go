@@ -60,7 +60,7 @@ func openSite(t testing.TB, dir string, up mirror.Source, o store.Options) *site
 			t.Error(err)
 		}
 	})
-	return &site{dir, s, &mirror.Engine{Dest: s, Source: from(up), Now: c.Now}, c}
+	return &site{dir, s, &mirror.Engine{Dest: s, Memory: s, Source: from(up), Now: c.Now}, c}
 }
 
 // from is every host's upstream.

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
@@ -285,12 +286,19 @@ func checkFields(t *testing.T, docs ...any) {
 				Name               string
 				Copied             []struct{ Repo, Tag, Digest, Previous, Reason string }
 				Held               []any
+				Deferred, Vanished []any
 				Failed             []struct{ Repo, Tag, Error string }
 				Unchanged, Retired int
 			}
 			TransferredBytes int64   `json:"transferred_bytes"`
 			UpstreamRequests int64   `json:"upstream_requests"`
 			TookSeconds      float64 `json:"took_seconds"`
+			Need             []struct {
+				Upstream                              string
+				Pulls, Requests, Bytes, Left, Reserve int64
+				Limited                               bool
+				Done                                  time.Time
+			}
 		}
 		dec := json.NewDecoder(bytes.NewReader(raw))
 		dec.DisallowUnknownFields()

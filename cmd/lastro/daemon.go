@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -32,7 +33,7 @@ func (d *daemon) jobs(cfg *configs.Config) []schedule.Job {
 }
 
 func (d *daemon) scheduledSync(ctx context.Context, rule mirror.Rule) error {
-	report, err := d.site.sync(ctx, []mirror.Rule{rule}, nil)
+	report, err := d.site.sync(ctx, []mirror.Rule{rule}, syncOptions{}, nil)
 	if err != nil {
 		return err
 	}
@@ -41,10 +42,15 @@ func (d *daemon) scheduledSync(ctx context.Context, rule mirror.Rule) error {
 			d.log.Warn("image not mirrored", "job", jobSync+rule.Name, "repo", f.Repo, "tag", f.Tag, "err", f.Error)
 		}
 	}
+	var failure error
 	if n := report.Failed(); n > 0 {
-		return fmt.Errorf("%d images failed", n)
+		failure = fmt.Errorf("%d images failed", n)
 	}
-	return nil
+	if n, until := report.Deferred(); n > 0 {
+		d.log.Info("images wait for an upstream that limits requests", "job", jobSync+rule.Name, "images", n, "until", until)
+		return &schedule.AgainError{At: until, Err: cmp.Or(failure, fmt.Errorf("%d images wait for their upstream", n))}
+	}
+	return failure
 }
 
 func (d *daemon) scheduledRetain(ctx context.Context, rule string) error {

@@ -122,12 +122,12 @@ func (s *site) share(ctx context.Context) (release func(), err error) {
 	return func() { s.sharers.Release(1) }, nil
 }
 
-func (s *site) planSync(ctx context.Context, rules []mirror.Rule) (mirror.Plan, error) {
-	return s.engine(nil).Plan(ctx, rules)
+func (s *site) planSync(ctx context.Context, rules []mirror.Rule, o syncOptions) (mirror.Plan, error) {
+	return s.engineFor(o, nil).Plan(ctx, rules)
 }
 
 // sync plans and applies the rules together, and records each rule's outcome.
-func (s *site) sync(ctx context.Context, rules []mirror.Rule, p mirror.Progress) (report mirror.Report, err error) {
+func (s *site) sync(ctx context.Context, rules []mirror.Rule, o syncOptions, p mirror.Progress) (report mirror.Report, err error) {
 	release, err := s.share(ctx)
 	if err != nil {
 		return report, err
@@ -146,9 +146,10 @@ func (s *site) sync(ctx context.Context, rules []mirror.Rule, p mirror.Progress)
 			}
 			began = append(began, job)
 		}
-		plan, err := s.engine(p).Plan(ctx, rules)
+		engine := s.engineFor(o, p)
+		plan, err := engine.Plan(ctx, rules)
 		if err == nil {
-			report, err = s.engine(p).Apply(ctx, plan)
+			report, err = engine.Apply(ctx, plan)
 		}
 		errs := []error{err}
 		for i, job := range began {
@@ -173,7 +174,7 @@ func syncResultOf(rule mirror.Rule, report mirror.Report) runResult {
 		if r.Name != rule.Name {
 			continue
 		}
-		res := syncResult{Images: r.Unchanged + len(r.Copied) + len(r.Held), Behind: len(r.Failed), Copied: len(r.Copied)}
+		res := syncResult{Images: r.Unchanged + len(r.Copied) + len(r.Held), Behind: len(r.Failed) + len(r.Deferred), Copied: len(r.Copied)}
 		result := runResult{record: res, failed: res.Behind}
 		if len(report.Rules) == 1 { // rules that were synced together share what they fetched
 			result.bytes, result.requests = report.TransferredBytes, report.UpstreamRequests

@@ -101,7 +101,7 @@ func (s *site) explainMissing(ctx context.Context, ref localRef, at time.Time, e
 	case len(events) > 0 && !at.IsZero() && at.Before(events[0].Time):
 		return fmt.Errorf("%s was not known here at %s: the ledger begins with %s", ref, stamp(at), stamp(events[0].Time))
 	case len(events) > 0:
-		last := events[len(events)-1]
+		last := lastMove(events)
 		return fmt.Errorf("%s does not exist: it was %s at %s by %s (%s)", ref, last.Event, stamp(last.Time), last.By, last.Reason)
 	case s.holdsRepository(ctx, ref.repo):
 		return fmt.Errorf("%s: the local registry has the repository but not the tag (see: lastro list %s)", ref, ref.repo)

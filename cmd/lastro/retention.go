@@ -222,7 +222,7 @@ func (s *site) retired(ctx context.Context, repo, tag string, d digest.Digest) (
 	if err != nil || len(events) == 0 {
 		return false, ignoreMissing(err)
 	}
-	last := events[len(events)-1]
+	last := lastMove(events)
 	if last.Event != ledger.Removed || last.By != byRetention || last.Previous != d {
 		return false, nil
 	}
@@ -241,6 +241,17 @@ func (s *site) retired(ctx context.Context, repo, tag string, d digest.Digest) (
 	}
 	i := slices.IndexFunc(decisions, func(decision retention.Decision) bool { return decision.Tag == tag })
 	return i >= 0 && decisions[i].Remove, nil
+}
+
+// lastMove is the newest event that is more than a note: after it the tag is
+// somewhere else. Without one it is zero.
+func lastMove(events []ledger.Event) ledger.Event {
+	for _, e := range slices.Backward(events) {
+		if e.Digest != "" || e.Event == ledger.Removed {
+			return e
+		}
+	}
+	return ledger.Event{}
 }
 
 // sinceOf is when a digest that a tag has had was first seen there, the last time that it came.

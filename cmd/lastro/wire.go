@@ -56,7 +56,15 @@ func (s *site) cfg() *configs.Config { return s.config.Load() }
 
 // engine is the copy engine between the configured upstreams and the local registry.
 func (s *site) engine(p mirror.Progress) *mirror.Engine {
-	return &mirror.Engine{Dest: s.store, Source: s.source, Log: s.log, Now: s.now, Progress: p, Retired: s.retired}
+	return &mirror.Engine{Dest: s.store, Memory: s.store, Source: s.source, Log: s.log, Now: s.now, Progress: p, Retired: s.retired, Room: s.store.Room}
+}
+
+// engineFor is the copy engine with what a person lets one sync do.
+func (s *site) engineFor(o syncOptions, p mirror.Progress) *mirror.Engine {
+	e := s.engine(p)
+	e.AllowVanished = o.allowRemovals
+	e.Released = func(repo, tag string) bool { return o.released[repo+":"+tag] }
+	return e
 }
 
 // source opens an upstream on its first use. Hosts without settings get the

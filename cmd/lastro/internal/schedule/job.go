@@ -27,6 +27,16 @@ type Record struct {
 	Err     error     // why it failed, once it has ended
 }
 
+// AgainError is how a run ends that has to go on at a time of its own, where
+// that is before the job's next: an upstream that asked to be left alone, say.
+type AgainError struct {
+	At  time.Time
+	Err error
+}
+
+func (e *AgainError) Error() string { return e.Err.Error() }
+func (e *AgainError) Unwrap() error { return e.Err }
+
 // Records remember runs from one life of the daemon to the next.
 type Records interface {
 	// Last is when the job started last; the zero time means never.
@@ -57,7 +67,8 @@ type entry struct {
 	started time.Time
 	ended   time.Time
 	due     time.Time
-	asked   bool // by RunNow
+	again   time.Time // when the last run wants to go on; zero: at the next time
+	asked   bool      // by RunNow
 	running bool
 	group   string // of the running run
 	err     error
@@ -78,6 +89,9 @@ func (e *entry) plan(now time.Time) {
 		return
 	}
 	e.due = after(e.job.Next, e.started, e.ended)
+	if e.again.After(e.ended) && (e.due.IsZero() || e.again.Before(e.due)) {
+		e.due = e.again
+	}
 }
 
 // after is the first of the times that follow from that is later than skip.

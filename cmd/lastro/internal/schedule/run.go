@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"time"
@@ -27,7 +28,10 @@ func (s *Scheduler) begin(ctx context.Context, e *entry, now time.Time) {
 func (s *Scheduler) end(e *entry, ended time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e.running, e.ended, e.err = false, ended, err
+	e.running, e.ended, e.err, e.again = false, ended, err, time.Time{}
+	if again, ok := errors.AsType[*AgainError](err); ok {
+		e.again = again.At
+	}
 	if e.gone {
 		delete(s.entries, e.job.Name)
 	} else {

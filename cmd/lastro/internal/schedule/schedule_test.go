@@ -376,3 +376,28 @@ func TestTwoJobsOfOneNameAreReportedAndTheFirstRuns(t *testing.T) {
 		}
 	})
 }
+
+func TestARunThatHasToGoOnSoonerIsRunThen(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		first := true
+		j := w.job("sync", "", every(6*time.Hour), time.Minute)
+		run := j.Run
+		j.Run = func(ctx context.Context) error {
+			if err := run(ctx); err != nil || !first {
+				return err
+			}
+			first = false
+			return &AgainError{day(1, 0, 30), errors.New("throttled")}
+		}
+		late := w.job("late", "", every(6*time.Hour), time.Minute)
+		late.Run = func(ctx context.Context) error {
+			w.enter("late")
+			defer w.leave("late")
+			return &AgainError{w.now().Add(24 * time.Hour), errors.New("throttled for long")}
+		}
+		w.last["late"] = day(1, 0, 0).Add(-5 * time.Hour)
+		w.begin(j, late)
+		w.pass(8 * time.Hour)
+		w.wantDiary("01 00:00:00 sync", "01 00:30:00 sync", "01 01:00:00 late", "01 06:30:00 sync", "01 07:00:00 late")
+	})
+}

@@ -1,0 +1,63 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+)
+
+func TestOfThoseThatWaitTheSmallestGoFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turn := newTurnstile(1)
+		if err := turn.enter(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		var mu sync.Mutex
+		var order []int64
+		for _, size := range []int64{300, 100, 200} {
+			go func() {
+				if err := turn.enter(t.Context(), size); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				order = append(order, size)
+				mu.Unlock()
+				turn.leave()
+			}()
+			synctest.Wait()
+		}
+		turn.leave()
+		synctest.Wait()
+		if !slices.Equal(order, []int64{100, 200, 300}) {
+			t.Errorf("they went in the order %v", order)
+		}
+	})
+}
+
+func TestWhoeverGivesUpWaitingLeavesThePlaceToOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turn := newTurnstile(1)
+		if err := turn.enter(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		gaveUp := make(chan error, 1)
+		go func() { gaveUp <- turn.enter(ctx, 1) }()
+		synctest.Wait()
+		cancel()
+		if err := <-gaveUp; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		turn.leave()
+		if err := turn.enter(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		turn.leave()
+		if err := turn.enter(ctx, 1); !errors.Is(err, context.Canceled) || turn.free != 1 {
+			t.Errorf("got %v, with %d places free", err, turn.free)
+		}
+	})
+}
