@@ -310,6 +310,8 @@ func misbehaviours(f *flawless) []misbehaviour {
 		{name: "manifests are cut once", weather: weather{faults: faults{upstreamtest.CutAt(upstreamtest.Manifests(first), 50)}}, within: time.Minute},
 		{name: "manifests are always cut", weather: weather{faults: faults{upstreamtest.CutAt(upstreamtest.Manifests(always), 50)}}, says: "the answer broke off", within: 5 * time.Minute},
 		{name: "bodies drip", weather: weather{faults: faults{upstreamtest.Drip(blobs(always), 4<<10, time.Second)}}, within: 10 * time.Minute},
+		{name: "bodies drip for ever", weather: weather{faults: faults{upstreamtest.Drip(blobs(always), 1, 50*time.Second)}}, says: "too slow", within: time.Hour},
+		{name: "redirects stall", weather: weather{faults: faults{upstreamtest.Stall(blobs(always), 10), upstreamtest.RedirectLoop(blobs(always))}}, says: "more than 10 redirects", within: time.Hour},
 		{name: "bodies stall, and are continued", weather: weather{faults: faults{upstreamtest.Stall(blobs(first), part)}}, within: 5 * time.Minute},
 		{name: "bodies always stall", weather: weather{faults: faults{upstreamtest.Stall(blobs(always), 1000)}}, says: "1m0s", within: 30 * time.Minute},
 		{name: "the upstream falls silent once a request", weather: weather{faults: faults{upstreamtest.Silent(blobs(first))}}, within: 10 * time.Minute},

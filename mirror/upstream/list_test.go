@@ -159,6 +159,7 @@ func TestReferrersAreListedIfThereAreAny(t *testing.T) {
 		{"an API that refuses the path", refuse(400, ""), 0, "400", true},
 		{"a web page", send("<html>"), 0, "no referrers API", true},
 		{"another document", send("{}"), 0, "no referrers API", true},
+		{"an index that is cut off", send(`{"manifests":[`, "Content-Type", ocispec.MediaTypeImageIndex), 0, "what is not JSON", false},
 		{"a refusal is not the lack of an API", refuse(403, ""), 0, "403", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

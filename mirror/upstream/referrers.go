@@ -55,7 +55,10 @@ func readReferrers(resp *http.Response) ([]ocispec.Descriptor, error) {
 	var index struct {
 		Manifests *[]ocispec.Descriptor `json:"manifests"`
 	}
-	if json.Unmarshal(raw, &index) != nil || index.Manifests == nil && mediaType(resp.Header) != ocispec.MediaTypeImageIndex {
+	switch isIndex, err := mediaType(resp.Header) == ocispec.MediaTypeImageIndex, json.Unmarshal(raw, &index); {
+	case isIndex && err != nil:
+		return nil, notJSON(resp, raw) // to believe it would lose signatures
+	case err != nil, index.Manifests == nil && !isIndex:
 		return nil, errNoReferrers
 	}
 	if index.Manifests == nil {

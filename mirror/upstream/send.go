@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lastro/mirror"
@@ -154,20 +155,41 @@ func redirectTo(req request, location string) (*url.URL, error) {
 	return nil, fmt.Errorf("%s redirects from %s to %s://%s, which is refused", req.url.Host, req.url.Scheme, next.Scheme, next.Host)
 }
 
-// drain lets the connection be used again.
+// drainTimeout is how long the rest of an answer is worth waiting for.
+const drainTimeout = 5 * time.Second
+
+// drain lets the connection be used again, if the rest of the answer comes soon.
 func drain(resp *http.Response) {
+	watch := time.AfterFunc(drainTimeout, func() { resp.Body.Close() })
+	defer watch.Stop()
 	_, _ = io.CopyN(io.Discard, resp.Body, maxRefusal)
 	resp.Body.Close()
 }
 
-// stallError is a stream that was cut because nothing came.
-type stallError struct{ after time.Duration }
+// leastPace is what has to come of a stream while it is waited for as long as it
+// may stall. A server that sends a byte now and then would otherwise hold a run
+// for ever.
+const leastPace = 64 << 10
 
-func (e *stallError) Error() string { return fmt.Sprintf("nothing came for %v", e.after) }
+// stallError is a stream that was cut because too little came.
+type stallError struct {
+	after time.Duration
+	came  int
+}
 
-// stream is the body of an answer. It ends with an error when nothing comes for
-// too long; how slow its reader is does not matter.
+func (e *stallError) Error() string {
+	if e.came == 0 {
+		return fmt.Sprintf("nothing came for %v", e.after)
+	}
+	return fmt.Sprintf("too slow: only %d bytes came in %v", e.came, e.after)
+}
+
+// stream is the body of an answer. It ends with an error when it is waited for
+// too long in all before enough comes; how slow its reader is does not matter.
 type stream struct {
+	waited time.Duration // since enough came
+	came   atomic.Int64  // meanwhile
+
 	body    io.ReadCloser
 	host    string
 	ctx     context.Context // of the request, to tell why it ended
@@ -179,7 +201,7 @@ type stream struct {
 func newStream(resp *http.Response, stall time.Duration, cancel context.CancelCauseFunc, release func()) *stream {
 	s := &stream{body: resp.Body, host: resp.Request.URL.Host, ctx: resp.Request.Context(), stall: stall, release: release}
 	s.watch = time.AfterFunc(stall, func() {
-		cancel(&stallError{stall})
+		cancel(&stallError{stall, int(s.came.Load())})
 		s.body.Close()
 	})
 	s.watch.Stop()
@@ -187,9 +209,15 @@ func newStream(resp *http.Response, stall time.Duration, cancel context.CancelCa
 }
 
 func (s *stream) Read(p []byte) (int, error) {
-	s.watch.Reset(s.stall)
+	began := time.Now()
+	s.watch.Reset(s.stall - s.waited)
 	n, err := s.body.Read(p)
 	s.watch.Stop()
+	s.waited += time.Since(began)
+	if s.came.Add(int64(n)) >= leastPace {
+		s.waited = 0
+		s.came.Store(0)
+	}
 	if err == nil || err == io.EOF {
 		return n, err
 	}
