@@ -41,7 +41,7 @@ type applying struct {
 	room        room
 	spreading   sync.Mutex // held by the one blob that is read over several streams
 	transferred atomic.Int64
-	noReferrers sync.Map // upstream repositories without the referrers API
+	referrersOf sync.Map // upstream repository → *knowledge
 }
 
 func (a *applying) remembered(ctx context.Context, p Plan) error {

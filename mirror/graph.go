@@ -242,15 +242,10 @@ func (g *graph) grown(n int64) int64 {
 // referrers adds what the upstream's referrers API says of every manifest,
 // referrers of referrers included: manifests grows meanwhile.
 func (g *graph) referrers(ctx context.Context) error {
-	if _, known := g.noReferrers.Load(g.rule.host + "/" + g.change.repository); known {
-		g.checked = true
-		return nil
-	}
 	for asked := 0; asked < len(g.manifests); {
 		subjects := g.manifests[asked:]
 		found, err := g.ask(ctx, subjects)
 		if errors.Is(err, errors.ErrUnsupported) {
-			g.noReferrers.Store(g.rule.host+"/"+g.change.repository, true)
 			break
 		}
 		if err != nil {
@@ -265,8 +260,7 @@ func (g *graph) referrers(ctx context.Context) error {
 	return nil
 }
 
-// ask gets the referrers of manifests. The first alone finds out whether the
-// upstream knows of such things.
+// ask gets the referrers of manifests.
 func (g *graph) ask(ctx context.Context, subjects []Manifest) ([][]ocispec.Descriptor, error) {
 	found := make([][]ocispec.Descriptor, len(subjects))
 	one := func(ctx context.Context, i int) (err error) {
@@ -276,7 +270,7 @@ func (g *graph) ask(ctx context.Context, subjects []Manifest) ([][]ocispec.Descr
 		}
 		return nil
 	}
-	if err := one(ctx, 0); err != nil {
+	if err := g.knowing(ctx, func() error { return one(ctx, 0) }); err != nil {
 		return nil, err
 	}
 	eg, gctx := errgroup.WithContext(ctx)
@@ -285,6 +279,37 @@ func (g *graph) ask(ctx context.Context, subjects []Manifest) ([][]ocispec.Descr
 		eg.Go(func() error { return one(gctx, i) })
 	}
 	return found, eg.Wait()
+}
+
+// knowing runs fn, which asks for referrers, unless it is known that the
+// upstream repository has no such API. One image finds that out for all.
+func (g *graph) knowing(ctx context.Context, fn func() error) error {
+	made, _ := g.referrersOf.LoadOrStore(g.rule.host+"/"+g.change.repository, &knowledge{turn: make(chan struct{}, 1)})
+	k := made.(*knowledge)
+	select {
+	case k.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if k.known {
+		<-k.turn
+		if k.none {
+			return errors.ErrUnsupported
+		}
+		return fn()
+	}
+	defer func() { <-k.turn }()
+	err := fn()
+	k.none = errors.Is(err, errors.ErrUnsupported)
+	k.known = err == nil || k.none
+	return err
+}
+
+// knowledge is whether an upstream repository has the referrers API. Whoever
+// holds turn reads and writes the rest.
+type knowledge struct {
+	turn        chan struct{}
+	known, none bool
 }
 
 // referring adds the manifests that were found to refer to others.

@@ -133,14 +133,18 @@ func (e *Engine) Plan(ctx context.Context, rules []Rule) (Plan, error) {
 		}
 		plan.rules = append(plan.rules, rp)
 	}
+	if err := p.run(ctx); err != nil {
+		return Plan{}, err
+	}
+	for _, rp := range plan.rules {
+		rp.sort()
+	}
 	plan.need = p.needs(ctx, plan)
 	plan.requests, plan.took = p.meter.requests(), e.Now().Sub(started)
 	return plan, ctx.Err()
 }
 
-// repositoriesAtOnce is how many repositories of a rule are planned beside each other.
-const repositoriesAtOnce = 4
-
+// rule finds out which repositories a rule means, and puts them down to be planned.
 func (p *planner) rule(ctx context.Context, c *rule) (*rulePlan, error) {
 	rp := &rulePlan{rule: c, memories: map[string]*sightings{}}
 	repositories, err := p.repositories(ctx, c)
@@ -153,17 +157,40 @@ func (p *planner) rule(ctx context.Context, c *rule) (*rulePlan, error) {
 	if err := p.own(c, repositories); err != nil {
 		return nil, err
 	}
+	for _, repository := range repositories {
+		to := c.local(repository)
+		p.work[to] = append(p.work[to], func(ctx context.Context) error { return p.repository(ctx, rp, repository) })
+	}
+	return rp, nil
+}
+
+// repositoriesAtOnce is how many repositories are planned beside each other.
+const repositoriesAtOnce = 8
+
+// run plans what was put down. What several rules have for one local repository
+// is planned in their order, so that the first to select a tag has it.
+func (p *planner) run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(repositoriesAtOnce)
-	for _, repository := range repositories {
-		g.Go(func() error { return p.repository(gctx, rp, repository) })
+	for _, steps := range p.work {
+		g.Go(func() error {
+			for _, step := range steps {
+				if err := step(gctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
-	err = g.Wait()
+	return g.Wait()
+}
+
+func (rp *rulePlan) sort() {
 	slices.SortFunc(rp.changes, func(a, b change) int { return compareNames(a.to, a.tag, b.to, b.tag) })
 	slices.SortFunc(rp.failed, func(a, b Failed) int { return compareNames(a.Repo, a.Tag, b.Repo, b.Tag) })
+	slices.SortFunc(rp.deferred, func(a, b Deferred) int { return compareNames(a.Repo, a.Tag, b.Repo, b.Tag) })
 	slices.SortFunc(rp.held, func(a, b Held) int { return compareNames(a.Repo, a.Tag, b.Repo, b.Tag) })
 	slices.SortFunc(rp.vanished, func(a, b Vanished) int { return compareNames(a.Repo, a.Tag, b.Repo, b.Tag) })
-	return rp, err
 }
 
 // own refuses two upstream repositories that go to one local one.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 )
 
 // planner plans the rules of one run, which share what was listed.
@@ -19,13 +20,16 @@ type planner struct {
 	*Engine
 	meter *meter
 
-	listings sync.Map          // "host/repository" → *listing
-	owner    map[string]string // local repository → upstream repository
-	planned  sync.Map          // "to:tag" → true
+	listings sync.Map                                 // "host/repository" → *listing
+	owner    map[string]string                        // local repository → upstream repository
+	work     map[string][]func(context.Context) error // by local repository
+	asking   *semaphore.Weighted                      // tags, over all repositories
+	planned  sync.Map                                 // "to:tag" → true
 }
 
 func (e *Engine) planner() *planner {
-	return &planner{Engine: e, meter: newMeter(e.Source), owner: map[string]string{}}
+	return &planner{Engine: e, meter: newMeter(e.Source), owner: map[string]string{},
+		work: map[string][]func(context.Context) error{}, asking: semaphore.NewWeighted(int64(e.jobs()))}
 }
 
 // listing is the list of a repository's tags, got once.
@@ -217,6 +221,10 @@ func (p *planner) heads(ctx context.Context, rp *rulePlan, src Source, repo chan
 			continue
 		}
 		g.Go(func() error {
+			if err := p.asking.Acquire(gctx, 1); err != nil {
+				return err
+			}
+			defer p.asking.Release(1)
 			changes, here, err := p.tag(gctx, src, rp, rp.rule, c)
 			if interrupted(gctx, err) {
 				return err

@@ -218,7 +218,7 @@ func (p *planner) attachments(ctx context.Context, src Source, rp *rulePlan, r *
 				continue
 			}
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("attached to %s: %w", c.tag, err)
 			}
 			changes = append(changes, more...)
 		}

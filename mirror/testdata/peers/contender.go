@@ -40,12 +40,15 @@ func lastro(binary string) contender {
 	}}
 }
 
-type regsyncSettings struct{ parallel, requests int }
+type regsyncSettings struct {
+	parallel, requests int
+	attached           bool // it is to copy signatures and referrers, as lastro does
+}
 
 func regsync(binary string, s regsyncSettings) contender {
 	return contender{name: "regsync", local: same, commands: func(j job) ([][]string, error) {
 		var text strings.Builder
-		fmt.Fprintf(&text, "version: 1\ndefaults: {parallel: %d}\ncreds:\n", s.parallel)
+		fmt.Fprintf(&text, "version: 1\ndefaults: {parallel: %d, digestTags: %t, referrers: %t}\ncreds:\n", s.parallel, s.attached, s.attached)
 		for _, host := range []string{j.upstream, j.target} {
 			fmt.Fprintf(&text, "  - {registry: %q, tls: disabled, reqConcurrent: %d}\n", host, s.requests)
 		}

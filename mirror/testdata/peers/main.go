@@ -56,6 +56,7 @@ func main() {
 	flag.StringVar(&b.dir, "dir", "", "folder to write to (default: a temporary one)")
 	flag.IntVar(&b.regsync.parallel, "regsync-parallel", 8, "regsync's images at once")
 	flag.IntVar(&b.regsync.requests, "regsync-requests", 8, "regsync's requests to a host at once")
+	flag.BoolVar(&b.regsync.attached, "regsync-attached", true, "regsync copies signatures and referrers too, as lastro does")
 	flag.IntVar(&b.craneJobs, "crane-jobs", 8, "crane's images at once")
 	asJSON := flag.Bool("json", false, "print JSON, not a table")
 	run := flag.Bool("run", false, "run the command that follows, and print what it took")
