@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	pageQuery = "n=1000" // more is an error at ECR
+	pageSize  = 1000 // more is an error at ECR
+	pageQuery = "n=1000"
 	maxPage   = 32 << 20
 	maxPages  = 10_000
 )
@@ -63,31 +64,65 @@ func validRepository(name string) bool {
 // names lists what all pages hold and valid lets through.
 func (r *Registry) names(ctx context.Context, c call, valid func(string) bool) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		seen, refused := map[string]bool{}, map[string]bool{}
-		for page, err := range pages(ctx, r, c, readNames) {
+		l := &nameList{valid: valid, seen: map[string]bool{}, refused: map[string]bool{}}
+		for n, more := 0, true; more; n++ {
+			var err error
+			if more, err = l.read(pages(ctx, r, c, readNames), yield); err == nil && n == maxPages {
+				err = r.explain(c, fmt.Errorf("the list has more than %d pages", maxPages))
+			}
 			if err != nil {
 				yield("", err)
 				return
 			}
-			for _, name := range page {
-				switch {
-				case seen[name] || refused[name]:
-				case !valid(name):
-					refused[name] = true
-				default:
-					seen[name] = true
-					if !yield(name, nil) {
-						return
-					}
-				}
-			}
+			c.query = l.after()
 		}
-		for name := range refused {
-			r.log.Warn("upstream lists names that cannot be; they are left out", "upstream", r.host, "request", c.String(), "names", len(refused), "one", plain(name))
+		for name := range l.refused {
+			r.log.Warn("upstream lists names that cannot be; they are left out", "upstream", r.host, "request", c.String(), "names", len(l.refused), "one", plain(name))
 			return
 		}
 	}
 }
+
+// nameList is what was read of a list of names.
+type nameList struct {
+	valid         func(string) bool
+	seen, refused map[string]bool
+	last          string // of the newest page
+}
+
+// read yields the names that are new, and reports whether there may be more
+// than the pages led to: there are registries that cut lists off after as many
+// names as were asked for, and do not say where they go on.
+func (l *nameList) read(pages iter.Seq2[[]string, error], yield func(string, error) bool) (more bool, err error) {
+	for page, err := range pages {
+		if err != nil {
+			return false, err
+		}
+		fresh := false
+		for _, name := range page {
+			switch {
+			case l.seen[name] || l.refused[name]:
+				continue
+			case !l.valid(name):
+				l.refused[name] = true
+			default:
+				l.seen[name] = true
+				if !yield(name, nil) {
+					return false, nil
+				}
+			}
+			fresh = true
+		}
+		more = fresh && len(page) == pageSize
+		if len(page) > 0 {
+			l.last = page[len(page)-1]
+		}
+	}
+	return more, nil
+}
+
+// after asks for what comes after the last name.
+func (l *nameList) after() string { return pageQuery + "&last=" + url.QueryEscape(l.last) }
 
 // readNames reads a page of tags or of the catalog.
 func readNames(resp *http.Response) ([]string, error) {

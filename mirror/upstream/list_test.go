@@ -39,6 +39,45 @@ func paged(pages map[string]string, links map[string]string) http.HandlerFunc {
 	}
 }
 
+func TestAListThatIsCutOffWithoutALinkIsContinued(t *testing.T) {
+	var all []string
+	for i := range 2 * pageSize {
+		all = append(all, fmt.Sprintf("%05d", i))
+	}
+	for _, c := range []struct {
+		name           string
+		tags           []string
+		deaf           bool // gives the first page whatever is asked
+		want, requests int
+	}{
+		{"fewer than a page", all[:pageSize-1], false, pageSize - 1, 1},
+		{"a page", all[:pageSize], false, pageSize, 2},
+		{"a page and a half", all[:pageSize*3/2], false, pageSize * 3 / 2, 2},
+		{"two pages", all, false, 2 * pageSize, 3},
+		{"a registry that knows no last", all[:pageSize], true, pageSize, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			requests := 0
+			got, err := collect(serve(t, func(w http.ResponseWriter, r *http.Request) {
+				requests++
+				from := 0
+				if last := r.FormValue("last"); last != "" && !c.deaf {
+					from, _ = slices.BinarySearch(c.tags, last)
+					from++
+				}
+				raw, err := json.Marshal(map[string][]string{"tags": c.tags[from:min(len(c.tags), from+pageSize)]})
+				if err != nil {
+					t.Error(err)
+				}
+				send(string(raw), "Content-Type", "application/json")(w, r)
+			}).Tags(t.Context(), "a"))
+			if err != nil || len(got) != c.want || requests != c.requests {
+				t.Errorf("got %d tags in %d requests, %v; want %d in %d", len(got), requests, err, c.want, c.requests)
+			}
+		})
+	}
+}
+
 func TestTagsAreListedPageByPage(t *testing.T) {
 	const first, second = `{"name":"a","tags":["1","2"]}`, `{"tags":["2","3"]}`
 	for _, c := range []struct {
