@@ -22,6 +22,7 @@ type cappedSource struct {
 	*shelf
 	perSecond int64
 	fault     func(offset int64) error // of a part
+	empty     int64                    // the part that begins here has no bytes
 
 	mu     sync.Mutex
 	now    int
@@ -55,6 +56,9 @@ func (s *cappedSource) Range(ctx context.Context, _ string, desc ocispec.Descrip
 	s.most = max(s.most, s.now)
 	s.shelf.mu.Lock()
 	defer s.shelf.mu.Unlock()
+	if s.empty > 0 && offset == s.empty {
+		length = 0
+	}
 	return &part{capped{io.NopCloser(bytes.NewReader(s.blobs[desc.Digest][offset : offset+length])), s}}, ctx.Err()
 }
 
@@ -122,22 +126,24 @@ func TestALargeBlobIsReadOverSeveralStreamsWhereOneIsSlow(t *testing.T) {
 		name      string
 		perSecond int64
 		fault     func(int64) error
+		empty     int64
 		most      int // streams at once
 		wholes    int // requests for all that is left
 		parts     int // at most
 	}{
-		{"slow streams", 10 << 20, nil, 4, 0, 21},
-		{"a stream that is fast enough", 200 << 20, nil, 1, 1, 1},
-		{"no parts", 10 << 20, func(int64) error { return errors.ErrUnsupported }, 0, 1, 1},
+		{"slow streams", 10 << 20, nil, 0, 4, 0, 21},
+		{"a stream that is fast enough", 200 << 20, nil, 0, 1, 1, 1},
+		{"no parts", 10 << 20, func(int64) error { return errors.ErrUnsupported }, 0, 0, 1, 1},
 		{"no more parts", 10 << 20, func(offset int64) error {
 			if offset > 60<<20 {
 				return errors.ErrUnsupported
 			}
 			return nil
-		}, 3, 1, 12},
+		}, 0, 3, 1, 12},
+		{"a part without bytes", 10 << 20, nil, 24 << 20, 2, 1, 6},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			up := &cappedSource{shelf: newShelf(), perSecond: c.perSecond, fault: c.fault}
+			up := &cappedSource{shelf: newShelf(), perSecond: c.perSecond, fault: c.fault, empty: c.empty}
 			desc := large(up.shelf)
 			synctest.Test(t, func(t *testing.T) {
 				dest := &sink{}
@@ -155,6 +161,19 @@ func TestALargeBlobIsReadOverSeveralStreamsWhereOneIsSlow(t *testing.T) {
 				t.Errorf("%d bytes were fetched in vain", waste)
 			}
 		})
+	}
+}
+
+func TestASmallBlobIsReadAsOne(t *testing.T) {
+	up := &cappedSource{shelf: newShelf(), perSecond: 10 << 20}
+	desc := up.layer("small", 2<<20)
+	synctest.Test(t, func(t *testing.T) {
+		if err := mirror.Download(t.Context(), up, &sink{}, desc); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if up.parts != 0 || up.wholes != 1 {
+		t.Errorf("%d parts and %d wholes, want one whole", up.parts, up.wholes)
 	}
 }
 

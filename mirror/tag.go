@@ -44,8 +44,8 @@ func (p *planner) tag(ctx context.Context, src Source, rp *rulePlan, r *rule, c 
 	return changes, here, err
 }
 
-// fixed plans an immutable tag without asking for it, when it was asked for
-// not long ago and all of it is here. Otherwise it is not sure.
+// fixed plans an immutable tag that is here without asking for it, when it was
+// asked for not long ago. Otherwise it is not sure.
 func (p *planner) fixed(ctx context.Context, src Source, rp *rulePlan, r *rule, c change) (changes []change, sure bool, err error) {
 	if p.Memory == nil {
 		return nil, false, nil
@@ -59,11 +59,6 @@ func (p *planner) fixed(ctx context.Context, src Source, rp *rulePlan, r *rule, 
 	}
 	c.desc.Digest = c.previous
 	changes, err = p.unmoved(ctx, src, rp, r, c)
-	for _, change := range changes {
-		if change.tag == c.tag && !change.recheck {
-			return nil, false, err // not whole here
-		}
-	}
 	return changes, true, err
 }
 

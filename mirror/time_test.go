@@ -139,7 +139,7 @@ func TestImmutableTagsThatAreHereAreAskedForOnceADay(t *testing.T) {
 	}
 }
 
-func TestAnImmutableTagThatIsNotWholeHereIsAskedFor(t *testing.T) {
+func TestAnImmutableTagThatIsNotWholeHereIsCompleted(t *testing.T) {
 	up := newShelf()
 	amd64, arm64 := up.image("app", "amd64"), up.image("app", "arm64")
 	up.tag("app", "1.0.0", up.index("app", on("linux/amd64", amd64), on("linux/arm64", arm64)).Digest)
@@ -241,6 +241,18 @@ func TestTagsThatVanishUpstreamAreRetiredWhenTheRuleSaysSo(t *testing.T) {
 	}
 	if r := s.cleanSync(t, rule); len(r.Vanished) != 0 {
 		t.Errorf("again: %+v", r)
+	}
+}
+
+func TestARuleRetiresOnlyTagsThatItSelects(t *testing.T) {
+	up, s := stocked(t, 10)
+	for tag := range 10 {
+		up.untag("app", fmt.Sprint(tag))
+	}
+	up.tag("app", "1", s.at("reg.test/app", "1"))
+	rule := mirror.Rule{From: "reg.test/app", Tags: mirror.TagFilter{Include: []string{"1"}}, RemovedUpstream: mirror.Retire}
+	if r := s.cleanSync(t, rule); len(r.Vanished) != 0 || s.at("reg.test/app", "2") == "" {
+		t.Errorf("got %+v", r)
 	}
 }
 

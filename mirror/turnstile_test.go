@@ -61,3 +61,28 @@ func TestWhoeverGivesUpWaitingLeavesThePlaceToOthers(t *testing.T) {
 		}
 	})
 }
+
+func TestAPlaceThatComesTooLateGoesToTheNext(t *testing.T) {
+	for range 50 { // which of the two comes first is a matter of chance
+		synctest.Test(t, func(t *testing.T) {
+			turn := newTurnstile(1)
+			if err := turn.enter(t.Context(), 0); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			gaveUp := make(chan error, 1)
+			go func() { gaveUp <- turn.enter(ctx, 1) }()
+			synctest.Wait()
+			turn.mu.Lock()
+			cancel()
+			turn.pass()
+			turn.mu.Unlock()
+			if <-gaveUp == nil {
+				turn.leave()
+			}
+			if turn.free != 1 {
+				t.Errorf("%d places are free", turn.free)
+			}
+		})
+	}
+}
