@@ -315,3 +315,19 @@ func TestEveryFailureIsReportedInOrder(t *testing.T) {
 		t.Errorf("got %v", failed)
 	}
 }
+
+func TestAnImageWhoseManifestsAreTooMuchTogetherIsRefused(t *testing.T) {
+	up := newShelf()
+	var children []ocispec.Descriptor
+	for i := range 10 {
+		children = append(children, up.document("app", ocispec.MediaTypeImageManifest, ocispec.Manifest{
+			Config: up.blob(ocispec.MediaTypeImageConfig, []byte("{}")), Annotations: map[string]string{"much": fmt.Sprint(i) + strings.Repeat("x", 7<<20)},
+		}))
+	}
+	up.tag("app", "1", up.index("app", children...).Digest)
+	s := newSite(t, up)
+	r := s.mustSync(t, everything)
+	if len(r.Failed) != 1 || !strings.Contains(r.Failed[0].Error, "the manifests of one image are more than") {
+		t.Errorf("got %+v", r)
+	}
+}
