@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -189,16 +190,16 @@ func (r RuleReport) print(w io.Writer, did string) error {
 
 // others counts what there is seldom any of.
 func (r RuleReport) others() string {
-	text := ""
+	var text strings.Builder
 	for _, other := range []struct {
 		n    int
 		what string
 	}{{r.Retired, "retired"}, {len(r.Held), "held"}, {len(r.Vanished), "gone upstream"}, {len(r.Deferred), "deferred"}} {
 		if other.n > 0 {
-			text += fmt.Sprintf(", %d %s", other.n, other.what)
+			fmt.Fprintf(&text, ", %d %s", other.n, other.what)
 		}
 	}
-	return text
+	return text.String()
 }
 
 func (v Vanished) outcome() string {

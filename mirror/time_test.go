@@ -398,7 +398,7 @@ func TestAPlanSaysWhatItNeedsAndWhenItWillBeDone(t *testing.T) {
 	s.cleanSync(t, everything)
 	up.tag("app", "1", img("second").Digest) // is taken to be like the one that is here: 3 manifests, 4 blobs
 	up.tag("app", "2", img("third").Digest)  // of which nothing is known: 2 manifests
-	s.engine.Source = from(budgetedSource{up, mirror.Budget{Known: true, Limit: 4, Remaining: 2, Reserve: 1, Window: 6 * time.Hour}})
+	s.engine.Source = from(budgetedSource{up, mirror.Budget{Known: true, Limit: 4, Remaining: 3, Reserve: 1, Window: 6 * time.Hour}})
 	p, err := s.engine.Plan(t.Context(), []mirror.Rule{everything})
 	if err != nil {
 		t.Fatal(err)
@@ -407,8 +407,8 @@ func TestAPlanSaysWhatItNeedsAndWhenItWillBeDone(t *testing.T) {
 	if err := p.Print(&out); err != nil {
 		t.Fatal(err)
 	}
-	done := s.clock.Now().Add(12 * time.Hour).Format(time.RFC3339) // 5 pulls: 1 now, 3 after a window, 1 after two
-	for _, want := range []string{"about 5 pulls in 9 requests", "1 pulls left beside a reserve of 1", "done about " + done} {
+	done := s.clock.Now().Add(6 * time.Hour).Format(time.RFC3339) // 5 pulls: 2 now, 3 after a window
+	for _, want := range []string{"about 5 pulls in 9 requests", "2 pulls left beside a reserve of 1", "done about " + done} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in\n%s", want, &out)
 		}
