@@ -73,13 +73,14 @@ type spread struct {
 
 // part is a piece of a blob.
 type part struct {
-	data []byte
+	room *[piece]byte
+	data []byte // what of room the piece fills
 	err  error
 	came chan struct{}
 	read int
 }
 
-var pieces = sync.Pool{New: func() any { return make([]byte, piece) }}
+var pieces = sync.Pool{New: func() any { return new([piece]byte) }}
 
 func newSpread(ctx context.Context, d *fetching, ranger Ranger, offset int64) *spread {
 	s := &spread{d: d, ranger: ranger, next: offset, streams: 1, since: time.Now()}
@@ -99,7 +100,8 @@ func (s *spread) first() error {
 // send sends for the next piece.
 func (s *spread) send() {
 	length := min(piece, s.d.desc.Size-s.next)
-	p := &part{data: pieces.Get().([]byte)[:length], came: make(chan struct{})}
+	p := &part{room: pieces.Get().(*[piece]byte), came: make(chan struct{})}
+	p.data = p.room[:length]
 	offset := s.next
 	s.next += length
 	s.ahead = append(s.ahead, p)
@@ -205,7 +207,7 @@ func (s *spread) plain() error {
 	return nil
 }
 
-func (s *spread) recycle(p *part) { pieces.Put(p.data[:piece]) }
+func (s *spread) recycle(p *part) { pieces.Put(p.room) }
 
 // Close ends all streams.
 func (s *spread) Close() error {
