@@ -33,6 +33,14 @@ type Source interface {
 	Budget() Budget
 }
 
+// Completer is a Destination that remembers which images were published whole.
+type Completer interface {
+	// Complete reports whether an image was published whole in repo, as far as
+	// the record says. selected is shown every manifest, as the record has it, and
+	// chooses the children of an index that the image is made of.
+	Complete(ctx context.Context, repo string, root digest.Digest, selected func(Manifest) []Ref) (bool, error)
+}
+
 // Lister is a Source that lists the repositories of one namespace, the first
 // element of their names; "" is all of them. More may come than are in it.
 type Lister interface {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // maxDepth is how many indexes may lie inside each other.
@@ -28,6 +29,30 @@ type holding struct {
 func (h *holding) whole(ctx context.Context, root digest.Digest) (bool, error) {
 	h.seen = map[digest.Digest]bool{}
 	return h.manifest(ctx, root, 0)
+}
+
+// complete is whole for every day: it believes the record of what was published,
+// and asks only whether the content is still there.
+func (h *holding) complete(ctx context.Context, quick Completer, root digest.Digest) (bool, error) {
+	var wanted []ocispec.Descriptor
+	complete, err := quick.Complete(ctx, h.repo, root, func(m Manifest) []Ref {
+		h.manifests = append(h.manifests, m.Descriptor.Digest)
+		wanted = append(wanted, m.Descriptor)
+		for r := range h.rule.kept(m) {
+			wanted = append(wanted, r.Descriptor)
+		}
+		selected, _ := split(m, h.rule.platforms)
+		return selected
+	})
+	if err != nil || !complete {
+		return false, err
+	}
+	for _, desc := range wanted {
+		if has, err := h.dest.Has(ctx, desc); err != nil || !has {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 func (h *holding) manifest(ctx context.Context, d digest.Digest, depth int) (bool, error) {

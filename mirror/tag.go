@@ -171,23 +171,29 @@ func (p *planner) retired(ctx context.Context, c change) error {
 
 // unmoved looks whether all of an image that did not move is here.
 func (p *planner) unmoved(ctx context.Context, src Source, rp *rulePlan, r *rule, c change) ([]change, error) {
-	held := &holding{dest: p.Dest, rule: r, repo: c.to}
-	whole, err := held.whole(ctx, c.desc.Digest)
-	if err != nil {
-		return nil, fmt.Errorf("local %s:%s: %w", c.to, c.tag, err)
+	var due bool // a thorough look, and one for referrers
+	if r.Referrers {
+		checked, err := p.Dest.ReferrersChecked(ctx, c.to, c.desc.Digest)
+		if err != nil {
+			return nil, fmt.Errorf("local %s:%s: %w", c.to, c.tag, err)
+		}
+		due = p.Now().Sub(checked) >= referrersBeat
 	}
-	if !whole {
+	held := &holding{dest: p.Dest, rule: r, repo: c.to}
+	look := held.whole
+	if quick, ok := p.Dest.(Completer); ok && r.Referrers && !due {
+		look = func(ctx context.Context, root digest.Digest) (bool, error) { return held.complete(ctx, quick, root) }
+	}
+	whole, err := look(ctx, c.desc.Digest)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("local %s:%s: %w", c.to, c.tag, err)
+	case !whole:
 		c.reason = "not whole here"
 		return []change{c}, nil
-	}
-	if !r.Referrers {
+	case !r.Referrers:
 		return nil, nil
-	}
-	checked, err := p.Dest.ReferrersChecked(ctx, c.to, c.desc.Digest)
-	if err != nil {
-		return nil, fmt.Errorf("local %s:%s: %w", c.to, c.tag, err)
-	}
-	if p.Now().Sub(checked) >= referrersBeat {
+	case due:
 		c.reason, c.recheck = "its referrers are to be looked for again", true
 		return []change{c}, nil
 	}
