@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -50,12 +51,12 @@ func (s *site) history(ctx context.Context, text string) (tagHistory, error) {
 	return tagHistory{Repo: ref.repo, Tag: ref.tag, Events: events}, nil
 }
 
-// Print lists the oldest event first, so that the last line is how things are.
+// Print lists the oldest event first. What moved no tag has no digest.
 func (h tagHistory) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "TIME\tEVENT\tDIGEST\tBY\tREASON\n")
 	for _, e := range h.Events {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", stamp(e.Time), e.Event, e.Digest, e.By, e.Reason)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", stamp(e.Time), e.Event, cmp.Or(e.Digest.String(), "-"), e.By, e.Reason)
 	}
 	return t.Flush()
 }

@@ -55,7 +55,7 @@ func (s *site) localReference(ctx context.Context, text string) (localRef, error
 	}
 	candidates := append([]string{ref.Local(), typedRepository(text)}, s.mirroredAs(ref)...)
 	for _, found.repo = range candidates {
-		if s.holdsRepository(ctx, found.repo) {
+		if s.holdsRepository(ctx, found.repo) || s.heardOf(ctx, found) {
 			return found, nil
 		}
 	}
@@ -91,6 +91,13 @@ func (s *site) holdsRepository(ctx context.Context, repo string) bool {
 	return false
 }
 
+// heardOf reports whether the history speaks of a tag, which may never have
+// been here: it may be held back.
+func (s *site) heardOf(ctx context.Context, ref localRef) bool {
+	events, err := s.ledger().History(ctx, ref.repo, ref.tag)
+	return err == nil && ref.tag != "" && len(events) > 0
+}
+
 // explainMissing turns "does not exist" into what a person can act on.
 func (s *site) explainMissing(ctx context.Context, ref localRef, at time.Time, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -100,6 +107,9 @@ func (s *site) explainMissing(ctx context.Context, ref localRef, at time.Time, e
 	switch {
 	case len(events) > 0 && !at.IsZero() && at.Before(events[0].Time):
 		return fmt.Errorf("%s was not known here at %s: the ledger begins with %s", ref, stamp(at), stamp(events[0].Time))
+	case len(events) > 0 && lastMove(events).Event == "":
+		last := events[len(events)-1]
+		return fmt.Errorf("%s was never here: %s (%s)", ref, last.Event, last.Reason)
 	case len(events) > 0:
 		last := lastMove(events)
 		return fmt.Errorf("%s does not exist: it was %s at %s by %s (%s)", ref, last.Event, stamp(last.Time), last.By, last.Reason)
