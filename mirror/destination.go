@@ -20,12 +20,13 @@ type Destination interface {
 	Resolve(ctx context.Context, repo, tag string) (digest.Digest, error)
 	// Manifest returns a manifest that repo holds ("": any repository), verified; fs.ErrNotExist.
 	Manifest(ctx context.Context, repo string, d digest.Digest) (ocispec.Descriptor, []byte, error)
-	// Has reports whether this content, with this size, is stored and durable.
+	// Has reports whether this content, with this size, is held; it is
+	// durable and named from the next Publish on.
 	Has(ctx context.Context, desc ocispec.Descriptor) (bool, error)
 	// Linked reports whether repo serves this content, whole.
 	Linked(ctx context.Context, repo string, desc ocispec.Descriptor, manifest bool) (bool, error)
-	// Ingest stores verified bytes durably under their digest. Nothing becomes
-	// visible. It fetches nothing when the content is there, and continues what
+	// Ingest stores verified bytes: held, and durable and named from the next
+	// Publish on. Nothing becomes visible. It fetches nothing when the content is there, and continues what
 	// an earlier call began.
 	Ingest(ctx context.Context, desc ocispec.Descriptor, fetch Fetch) error
 	// Publish makes an image visible, its tag last.

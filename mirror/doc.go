@@ -23,7 +23,8 @@
 //     and in the report with its time; the rest goes on.
 //   - A second run with nothing new sends one request for each repository's
 //     tags and one HEAD for each tag, none for immutable tags. Referrers of
-//     images that did not move, and immutable tags, are asked for once a day.
+//     images that did not move, and immutable tags, are asked for once a day;
+//     then manifests and links are looked at, too, and else only whether content is there.
 //   - Planning writes nothing. What a plan saw is remembered when it is applied.
 //
 // # Order

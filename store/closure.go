@@ -84,11 +84,8 @@ func (c *closure) reference(ctx context.Context, r mirror.Ref) error {
 }
 
 func (c *closure) child(ctx context.Context, r mirror.Ref) error {
-	if _, err := c.store.tree.ReadLink(layout.Revision(c.repo, r.Digest)); errors.Is(err, fs.ErrNotExist) {
-		absent, err := c.store.ledger.Absent(ctx, c.repo, r.Digest)
-		if err != nil || absent {
-			return err
-		}
+	if absent, err := c.store.Absent(ctx, c.repo, r.Digest); err != nil || absent {
+		return err
 	}
 	return c.manifest(ctx, r.Digest)
 }

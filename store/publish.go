@@ -51,15 +51,10 @@ func (s *Store) publish(ctx context.Context, p mirror.Publication) (mirror.Publi
 	if err := s.link(ctx, p, blobs); err != nil {
 		return mirror.Published{}, err
 	}
-	if err := s.endAbsence(ctx, p); err != nil {
+	if err := s.endAbsence(ctx, p.Repo, slices.Concat(p.Absent, digests(p.Manifests))...); err != nil {
 		return mirror.Published{}, err
 	}
-	published, err := s.show(ctx, p)
-	// What the upstream said is to be asked for again until it is durable.
-	if err == nil && p.Checked {
-		err = s.ledger.RecordReferrersChecked(ctx, p.Repo, s.now(), p.Root.Digest)
-	}
-	return published, err
+	return s.show(ctx, p)
 }
 
 // checkPublication refuses names that are none, and an image that is not here.
@@ -130,11 +125,7 @@ func (s *Store) blobs(ctx context.Context, p mirror.Publication) (ds []digest.Di
 
 // link lets the repository serve blobs and manifests by digest.
 func (s *Store) link(ctx context.Context, p mirror.Publication, blobs []digest.Digest) error {
-	content := slices.Clone(blobs)
-	for _, m := range p.Manifests {
-		content = append(content, m.Descriptor.Digest)
-	}
-	if err := s.tree.Settle(content...); err != nil {
+	if err := s.tree.Settle(slices.Concat(blobs, digests(p.Manifests))...); err != nil {
 		return err
 	}
 	// distribution's collector needs the folder, in a repository of indexes only too.
@@ -166,21 +157,24 @@ func (s *Store) linkManifests(ctx context.Context, p mirror.Publication) error {
 	return nil
 }
 
+func digests(ms []mirror.Manifest) (ds []digest.Digest) {
+	for _, m := range ms {
+		ds = append(ds, m.Descriptor.Digest)
+	}
+	return ds
+}
+
 // endAbsence takes the mark off every manifest that was left out and is served
 // now, whoever linked it. The mark goes last: until then a crash leaves the
 // image sparse as before.
-func (s *Store) endAbsence(ctx context.Context, p mirror.Publication) error {
-	ds := slices.Clone(p.Absent)
-	for _, m := range p.Manifests {
-		ds = append(ds, m.Descriptor.Digest)
-	}
+func (s *Store) endAbsence(ctx context.Context, repo string, ds ...digest.Digest) error {
 	var came []digest.Digest
 	for _, d := range ds {
-		absent, err := s.ledger.Absent(ctx, p.Repo, d)
+		absent, err := s.ledger.Absent(ctx, repo, d)
 		if err != nil {
 			return err
 		}
-		if absent && s.revision(p.Repo, d) == nil {
+		if absent && s.revision(repo, d) == nil {
 			came = append(came, d)
 		}
 	}
@@ -190,13 +184,16 @@ func (s *Store) endAbsence(ctx context.Context, p mirror.Publication) error {
 	if err := s.tree.Barrier(); err != nil {
 		return err
 	}
-	return s.ledger.RecordServed(ctx, p.Repo, came...)
+	return s.ledger.RecordServed(ctx, repo, came...)
 }
 
 // show makes the manifests' links durable, and with a tag, that.
 func (s *Store) show(ctx context.Context, p mirror.Publication) (mirror.Published, error) {
 	if p.Tag == "" {
-		return mirror.Published{}, s.tree.Barrier()
+		if err := s.tree.Barrier(); err != nil {
+			return mirror.Published{}, err
+		}
+		return mirror.Published{}, s.noteChecked(ctx, p)
 	}
 	return s.moveTag(ctx, p)
 }
@@ -221,7 +218,7 @@ func (s *Store) moveTag(ctx context.Context, p mirror.Publication) (mirror.Publi
 		return mirror.Published{}, err
 	}
 	// The tag has moved: from here on the record is due even if ctx ends.
-	err = s.ledger.RecordEvent(context.WithoutCancel(ctx), s.event(p, previous))
+	err = s.noteEvent(context.WithoutCancel(ctx), p, previous)
 	return mirror.Published{Previous: previous, Changed: true}, err
 }
 
@@ -230,12 +227,29 @@ func (s *Store) moveTag(ctx context.Context, p mirror.Publication) (mirror.Publi
 func (s *Store) noteUnmoved(ctx context.Context, p mirror.Publication) error {
 	known, err := s.ledger.Tag(ctx, p.Repo, p.Tag)
 	if err == nil && known.Digest == p.Root.Digest {
-		return nil
+		return s.noteChecked(ctx, p)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return s.ledger.RecordEvent(ctx, s.event(p, known.Digest))
+	return s.noteEvent(ctx, p, known.Digest)
+}
+
+// noteChecked records that the upstream was asked for referrers, if it was.
+// Until what it said is durable it is to be asked again.
+func (s *Store) noteChecked(ctx context.Context, p mirror.Publication) error {
+	if !p.Checked {
+		return nil
+	}
+	return s.ledger.RecordReferrersChecked(ctx, p.Repo, s.now(), p.Root.Digest)
+}
+
+// noteEvent records the event, and that with it.
+func (s *Store) noteEvent(ctx context.Context, p mirror.Publication, previous digest.Digest) error {
+	if !p.Checked {
+		return s.ledger.RecordEvent(ctx, s.event(p, previous))
+	}
+	return s.ledger.RecordPublished(ctx, s.event(p, previous))
 }
 
 func (s *Store) event(p mirror.Publication, previous digest.Digest) ledger.Event {

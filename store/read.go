@@ -242,6 +242,14 @@ func (s *Store) Linked(ctx context.Context, repo string, desc ocispec.Descriptor
 	return err == nil, err
 }
 
+// Absent reports whether d was left out of repo on purpose, and is not served.
+func (s *Store) Absent(ctx context.Context, repo string, d digest.Digest) (bool, error) {
+	if _, err := s.tree.ReadLink(layout.Revision(repo, d)); !errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return s.ledger.Absent(ctx, repo, d)
+}
+
 // Ingest stores content under its digest. Nothing becomes visible. Small content
 // is durable from the next publication on; a crash before leaves it unfinished,
 // to be continued without being fetched again.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/opencontainers/go-digest"
+
 	"lastro/mirror"
 	"lastro/store/ledger"
 )
@@ -23,6 +25,9 @@ func (s *Store) reconcile(ctx context.Context) error {
 			break
 		}
 		if err := s.adopt(ctx, repo); err != nil {
+			return err
+		}
+		if err := s.endMarks(ctx, repo); err != nil {
 			return err
 		}
 	}
@@ -85,8 +90,27 @@ func (s *Store) learn(ctx context.Context, repo string) error {
 		if err := s.ledger.RecordGraph(ctx, repo, []mirror.Manifest{found.Manifest}, found.Absent); err != nil {
 			return err
 		}
+		if err := s.endAbsence(ctx, repo, d); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// endMarks ends the absence of what repo serves, where a crash came between the
+// link and that.
+func (s *Store) endMarks(ctx context.Context, repo string) error {
+	if !s.ledger.Unclean() {
+		return nil
+	}
+	var ds []digest.Digest
+	for d, err := range s.ledger.LeftOut(ctx, repo) {
+		if err != nil {
+			return err
+		}
+		ds = append(ds, d)
+	}
+	return s.endAbsence(ctx, repo, ds...)
 }
 
 func (s *Store) dropVanished(ctx context.Context) error {

@@ -1,10 +1,15 @@
 package store
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+
+	"lastro/store/ledger"
 )
 
 // wide publishes all platforms of newImage("a", …), narrow only one of them.
@@ -99,5 +104,53 @@ func TestTheLinkOfAChildThatCameIsDurableBeforeItsMarkEnds(t *testing.T) {
 	mustPut(t, s, wide(), "r", "v1")
 	if !link || barrier != "true" {
 		t.Errorf("linked %v; absent at the barrier after: %q, want true", link, barrier)
+	}
+}
+
+// What is left behind is a mark beside a link: a crash came between the two.
+func TestAMarkThatACrashLeftEndsWhenTheStoreIsOpenedAgain(t *testing.T) {
+	dir := memory(t)
+	s := open(t, dir, Options{})
+	mustPut(t, s, wide(), "r", "v1")
+	if err := s.ledger.RecordGraph(t.Context(), "r", nil, []digest.Digest{leftOut(), digest.FromString("never came")}); err != nil {
+		t.Fatal(err)
+	}
+	crashed := open(t, copyOf(t, dir), Options{})
+	if stillAbsent(t, crashed) {
+		t.Error("what is served is marked as absent")
+	}
+	if absent, err := crashed.Absent(t.Context(), "r", digest.FromString("never came")); err != nil || !absent {
+		t.Errorf("what is not served is no longer absent (%v)", err)
+	}
+}
+
+func TestWhatIsServedIsNotAbsentThoughItIsMarked(t *testing.T) {
+	s := open(t, memory(t), Options{})
+	mustPut(t, s, wide(), "r", "v1")
+	if err := s.ledger.RecordGraph(t.Context(), "r", nil, []digest.Digest{leftOut()}); err != nil {
+		t.Fatal(err)
+	}
+	if absent, err := s.Absent(t.Context(), "r", leftOut()); err != nil || absent {
+		t.Errorf("got %v, %v", absent, err)
+	}
+}
+
+// A store that learns a repository anew ends the marks of what it serves there.
+func TestWhatIsLearntIsNotAbsent(t *testing.T) {
+	dir := memory(t)
+	s := open(t, dir, Options{})
+	mustPut(t, s, wide(), "r", "v1")
+	if err := errors.Join(s.Close(), os.Remove(filepath.Join(dir, "ledger.db"))); err != nil {
+		t.Fatal(err)
+	}
+	l, err := ledger.Open(filepath.Join(dir, "ledger.db"), ledger.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(l.RecordGraph(t.Context(), "r", nil, []digest.Digest{leftOut()}), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if stillAbsent(t, open(t, dir, Options{})) {
+		t.Error("what is served is marked as absent")
 	}
 }

@@ -147,6 +147,7 @@ func TestADisasterLosesNothing(t *testing.T) {
 	}
 	for name, vault := range vaults {
 		t.Run("with a vault in "+name, func(t *testing.T) {
+			t.Parallel()
 			upstream, images := fillRegistry(t)
 			b := newBench(t, upstream)
 			b.vault = vault(t, b)

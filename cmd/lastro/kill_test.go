@@ -99,6 +99,7 @@ func atEachStep(t *testing.T, prepare func(*testing.T) *bench, verb []string, th
 	// Runs differ by a few steps, because syncs that are due together are one.
 	for at := 1; at <= steps-steps/20; at += stride {
 		t.Run("before step "+strconv.Itoa(at)+" of "+strconv.Itoa(steps), func(t *testing.T) {
+			t.Parallel()
 			b := first.clone(t)
 			cmd := b.command(t, verb...)
 			cmd.Env = append(cmd.Env, "LASTRO_TEST_KILL_AT="+strconv.Itoa(at))

@@ -120,7 +120,7 @@ func (s *site) showAbsent(ctx context.Context, img *shownImage, names map[digest
 		return err
 	}
 	for _, child := range children {
-		absent, err := s.ledger().Absent(ctx, img.Repo, child.Digest)
+		absent, err := s.store.Absent(ctx, img.Repo, child.Digest)
 		if err != nil {
 			return err
 		}

@@ -279,18 +279,13 @@ func readFull(body io.Reader, buf []byte) (n int, err error) {
 }
 
 // align makes the next byte of a body that begins at start the one that is
-// missing.
+// missing. What is here stays, though the server began anew: if the body breaks
+// off it is not lost, and if it is wrong the digest tells.
 func (w *writer) align(body io.Reader, start int64) error {
-	switch {
-	case start == w.size:
-		return nil
-	case start == 0:
-		return onDisk(w.restart())
-	case start < 0 || start > w.size:
+	if start < 0 || start > w.size {
 		return fmt.Errorf("the download begins at %d where %d was asked for", start, w.size)
 	}
-	skip := w.size - start
-	n, err := io.CopyN(io.Discard, body, skip)
+	n, err := io.CopyN(io.Discard, body, w.size-start)
 	if err == io.EOF {
 		return fmt.Errorf("%w: got %d bytes, want %d", ErrSize, start+n, w.desc.Size)
 	}

@@ -128,8 +128,9 @@ func TestIngestContinuesWhatAnEarlierCallLeft(t *testing.T) {
 	}{
 		{name: "nothing is fetched from the start", want: []int64{0}},
 		{name: "a prefix is continued where it ends", left: data[:2<<20], want: []int64{2 << 20}},
-		{name: "a server that begins anew is taken from the start", left: data[:2<<20], start: func(int64) int64 { return 0 }, want: []int64{2 << 20}},
+		{name: "a server that begins anew is read past what is there", left: data[:2<<20], start: func(int64) int64 { return 0 }, want: []int64{2 << 20}},
 		{name: "a server that begins earlier is read past what is there", left: data[:2<<20], start: func(o int64) int64 { return max(o-5000, 0) }, want: []int64{2 << 20}},
+		{name: "a server that begins anew before a damaged prefix is read twice", left: damaged, start: func(int64) int64 { return 0 }, want: []int64{2 << 20, 0}},
 		{name: "all of it is hashed and not fetched", left: data},
 		{name: "a damaged prefix is fetched again at once", left: damaged, want: []int64{2 << 20, 0}},
 		{name: "damaged whole content is fetched again at once", left: append(bytes.Clone(damaged), data[2<<20:]...), want: []int64{0}},
@@ -155,6 +156,29 @@ func TestIngestContinuesWhatAnEarlierCallLeft(t *testing.T) {
 				t.Errorf("left %v", left)
 			}
 		})
+	}
+}
+
+func TestABodyThatBeginsAnewAndBreaksOffLosesNothing(t *testing.T) {
+	data := random(3 << 20)
+	for _, size := range []int{1 << 20, 2<<20 + bufferSize} { // before and after what is held
+		dir := memory(t)
+		desc := describe(data)
+		leavePartial(t, dir, desc.Digest, data[:2<<20])
+		tree := open(t, dir, Options{})
+		s := &server{data: data, start: func(int64) int64 { return 0 }, body: func(r io.Reader) io.Reader {
+			return io.MultiReader(io.LimitReader(r, int64(size)), iotest.ErrReader(io.ErrUnexpectedEOF))
+		}}
+		if err := tree.Ingest(t.Context(), desc, s.fetch); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Fatalf("got %v", err)
+		}
+		next := &server{data: data}
+		if err := tree.Ingest(t.Context(), desc, next.fetch); err != nil {
+			t.Fatal(err)
+		}
+		if want := []int64{int64(max(size, 2<<20))}; !slices.Equal(next.asked, want) {
+			t.Errorf("a break at %d: asked for %v, want %v", size, next.asked, want)
+		}
 	}
 }
 

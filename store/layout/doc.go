@@ -20,7 +20,7 @@
 // whole, after a power cut too, and nobody hashes it again.
 //
 // Links are made in place, unsynced. A barrier goes between the names of content
-// and the links of the manifests that refer to it, and another before a tag; a
-// tag's folder is synced after its rename. So a tag that survives a power cut
+// and the links of the manifests that refer to it, and another before a tag
+// and after it. So a tag that survives a power cut
 // has its whole image, and so has a manifest that a repository serves.
 package layout

@@ -2,6 +2,7 @@ package layout
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -67,6 +68,41 @@ func (f folder) OpenFile(name string, flags int, mode fs.FileMode) (*os.File, er
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), path.Join(f.Name(), name)), nil
+}
+
+// read reads as much of a file as buf takes, in three system calls.
+func (f folder) read(name string, buf []byte) (int, error) {
+	fd, known, err := f.open(name, unix.O_RDONLY, 0)
+	if !known {
+		return f.readSlowly(name, buf)
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	for {
+		n, err := unix.Read(fd, buf)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return 0, &fs.PathError{Op: "read", Path: name, Err: err}
+		}
+		return n, nil
+	}
+}
+
+func (f folder) readSlowly(name string, buf []byte) (int, error) {
+	file, err := f.Root.Open(name)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	n, err := file.Read(buf)
+	if err == io.EOF {
+		err = nil
+	}
+	return n, err
 }
 
 // Stat describes what name is, following links.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -237,10 +236,6 @@ func (t *Tree) LinkDurably(name string, d digest.Digest) error {
 
 // show writes a small file that makes what was written before it visible.
 func (t *Tree) show(name string, data []byte) error {
-	// The folders that syncParents does not reach are made before the barrier.
-	if err := t.Folder(path.Dir(path.Dir(path.Dir(name)))); err != nil {
-		return err
-	}
 	tmp, err := t.stage(data)
 	if err != nil {
 		return err
@@ -255,8 +250,8 @@ func (t *Tree) show(name string, data []byte) error {
 	if err := t.install(tmp, name); err != nil {
 		return err
 	}
-	if err := t.syncParents(name); err != nil {
-		t.barrier.fail(err)
+	// A barrier of many costs each less than the syncs of three folders.
+	if err := t.barrier.wait(); err != nil {
 		return errors.Join(err, t.takeBack(name, old))
 	}
 	return nil
@@ -270,30 +265,18 @@ func (t *Tree) takeBack(name string, old []byte) error {
 	return t.put(name, old)
 }
 
-// syncParents makes a name durable, and those of the folders above it that may
-// be new: of a tag these are current and its own.
-func (t *Tree) syncParents(name string) error {
-	dir := path.Dir(name)
-	return errors.Join(t.syncDir(dir), t.syncDir(path.Dir(dir)), t.syncDir(path.Dir(path.Dir(dir))))
-}
-
 // maxLink is more than any digest takes.
 const maxLink = 256
 
 // ReadLink returns the digest in a link. An absent or empty one is fs.ErrNotExist.
 func (t *Tree) ReadLink(name string) (digest.Digest, error) {
-	f, err := t.root.Open(name)
+	var raw [maxLink]byte
+	n, err := t.root.read(name, raw[:])
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
-	raw := make([]byte, maxLink)
-	n, err := f.Read(raw)
-	if err == io.EOF {
+	if n == 0 {
 		return "", &fs.PathError{Op: "read empty link", Path: name, Err: fs.ErrNotExist}
-	}
-	if err != nil {
-		return "", err
 	}
 	d := digest.Digest(bytes.TrimSpace(raw[:n]))
 	if err := CheckDigest(d); err != nil {

@@ -41,7 +41,7 @@
 // A crash leaves the state of some whole transaction, never part of one: bbolt
 // writes changed pages to free places, syncs, and then switches one of two
 // checksummed meta pages. Each fact is one transaction: an event and the tag
-// state that follows from it; a manifest, its edges, its subject and its
+// state that follows from it, of a publication with its check for referrers; a manifest, its edges, its subject and its
 // membership of a repository. What takes more than one transaction is made of
 // steps that are each true alone:
 //

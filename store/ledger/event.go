@@ -110,6 +110,25 @@ func (l *Ledger) RecordEvent(ctx context.Context, e Event) error {
 	return nil
 }
 
+// RecordPublished appends e, which has a digest, as RecordEvent does, and
+// records in the same transaction that the upstream was asked at e.Time for
+// what refers to e.Digest.
+func (l *Ledger) RecordPublished(ctx context.Context, e Event) error {
+	if e.Time.IsZero() {
+		e.Time = l.now()
+	}
+	err := e.check()
+	if err == nil {
+		err = l.update(ctx, func(tx *bolt.Tx) error {
+			return errors.Join(recordChecked(tx, e.Repo, e.Time, []digest.Digest{e.Digest}), record(tx, e))
+		})
+	}
+	if err != nil {
+		return e.wrap("record", err)
+	}
+	return nil
+}
+
 func record(tx *bolt.Tx, e Event) error {
 	prefix := namePrefix(e.Repo, e.Tag)
 	if k, _ := newest(tx, prefix); k != nil {

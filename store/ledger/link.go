@@ -48,6 +48,16 @@ func (l *Ledger) Absent(ctx context.Context, repo string, d digest.Digest) (abse
 	return absent, err
 }
 
+// LeftOut yields the manifests of repo that are absent, ordered by digest.
+func (l *Ledger) LeftOut(ctx context.Context, repo string) iter.Seq2[digest.Digest, error] {
+	prefix := namePrefix(repo)
+	return file.Scan[digest.Digest]{
+		Bucket: bucket(bucketAbsent),
+		Prefix: prefix,
+		Decode: func(_ *bolt.Tx, k, _ []byte) (digest.Digest, error) { return lastDigest(k[len(prefix):]) },
+	}.All(ctx, l.file)
+}
+
 // RecordServed ends the absence of the manifests ds, each of which repo serves.
 // It is to be called when that is durable: until then the image that they
 // belong to is sparse as before. Where none is absent nothing is written.

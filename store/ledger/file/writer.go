@@ -161,8 +161,18 @@ func (w *writer) commit(batch []*change) {
 	}
 }
 
+// errUnchanged rolls back a transaction that would be synced for nothing.
+var errUnchanged = errors.New("nothing changed")
+
+// isUnchanged says that tx changed nothing: bbolt changes nodes only, and makes
+// one of a page for that.
+func isUnchanged(tx *bolt.Tx) bool {
+	stats := tx.Stats()
+	return stats.GetNodeCount() == 0
+}
+
 // try commits the batch in one transaction. applied is false when a change
-// refused.
+// refused. Where nothing changes nothing is written.
 func (w *writer) try(batch []*change) (applied bool, err error) {
 	if w.broken != nil {
 		return true, w.broken
@@ -174,8 +184,14 @@ func (w *writer) try(batch []*change) (applied bool, err error) {
 			}
 		}
 		applied = true
+		if isUnchanged(tx) {
+			return errUnchanged
+		}
 		return nil
 	})
+	if errors.Is(err, errUnchanged) {
+		return true, nil
+	}
 	if applied && err != nil {
 		err = w.failed(err)
 	}

@@ -43,6 +43,33 @@ func busy(t *testing.T, f *File) (release func()) {
 	return func() { close(leave); <-done }
 }
 
+func TestWhereNothingChangesNothingIsWritten(t *testing.T) {
+	var commits atomic.Int64
+	f := mustOpen(t, testPath(t), counting(&commits))
+	for _, c := range []struct {
+		name   string
+		change func(*bolt.Tx) error
+		want   int64
+	}{
+		{"a new key is written", put("a", "v"), 1},
+		{"the same again is not", put("a", "v"), 0},
+		{"another value is", put("a", "w"), 1},
+		{"an end of a key that is not there is not", end("b"), 0},
+		{"an end of a key is", end("a"), 1},
+		{"a look is not", func(*bolt.Tx) error { return nil }, 0},
+		{"a bucket is", func(tx *bolt.Tx) error { _, err := tx.CreateBucket([]byte("new")); return err }, 1},
+		{"an end of a bucket is", func(tx *bolt.Tx) error { return tx.DeleteBucket([]byte("new")) }, 1},
+	} {
+		before := commits.Load()
+		if err := f.Update(t.Context(), c.change); err != nil {
+			t.Fatal(err)
+		}
+		if got := commits.Load() - before; got != c.want {
+			t.Errorf("%s: %d transactions were written", c.name, got)
+		}
+	}
+}
+
 func TestManyCallersShareATransaction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var commits atomic.Int64
@@ -59,8 +86,8 @@ func TestManyCallersShareATransaction(t *testing.T) {
 		synctest.Wait() // all wait for the writer
 		release()
 		callers.Wait()
-		if got, want := commits.Load(), int64(2); got != want {
-			t.Errorf("%d transactions, want %d", got, want)
+		if got, want := commits.Load(), int64(1); got != want {
+			t.Errorf("%d transactions were written, want %d", got, want)
 		}
 		for i := range 100 {
 			if get(t, f, fmt.Sprint(i)) != "v" {
@@ -371,4 +398,12 @@ func TestAKeyWithoutAValueIsThereAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+func end(k string) func(*bolt.Tx) error {
+	return func(tx *bolt.Tx) error { return tx.Bucket([]byte(bucketTest)).Delete([]byte(k)) }
+}
+
+func put(k, v string) func(*bolt.Tx) error {
+	return func(tx *bolt.Tx) error { return Put(tx.Bucket([]byte(bucketTest)), []byte(k), []byte(v)) }
 }

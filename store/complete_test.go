@@ -1,0 +1,133 @@
+package store
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"lastro/mirror"
+	"lastro/store/layout"
+)
+
+// first selects the first child of an index.
+func first(m mirror.Manifest) (refs []mirror.Ref) {
+	for child := range m.Children() {
+		return []mirror.Ref{child}
+	}
+	return nil
+}
+
+func TestCompleteTellsWhatWasPublishedWhole(t *testing.T) {
+	remove := func(name string) func(*testing.T, string, *Store, *image) {
+		return func(t *testing.T, dir string, s *Store, m *image) {
+			if err := os.Remove(filepath.Join(dir, "registry", name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	w := wide()
+	amd64, arm64 := w.manifests[0].Descriptor.Digest, w.manifests[1].Descriptor.Digest
+	for _, c := range []struct {
+		name     string
+		m        *image
+		lose     func(*testing.T, string, *Store, *image)
+		selected func(mirror.Manifest) []mirror.Ref
+		repo     string
+		want     bool
+	}{
+		{name: "an image is whole", m: wide(), repo: "r", want: true},
+		{name: "it is not in another repository", m: wide(), repo: "other"},
+		{name: "a sparse image is not, for who wants all", m: narrow(), repo: "r"},
+		{name: "it is for who wants what is here", m: narrow(), repo: "r", selected: first, want: true},
+		{name: "without the root's content it is not", m: wide(), lose: remove(layout.Data(w.root.Digest)), repo: "r"},
+		{name: "without the root's link it is not", m: wide(), lose: remove(layout.Revision("r", w.root.Digest)), repo: "r"},
+		{name: "without a child's link it is not", m: wide(), lose: remove(layout.Revision("r", arm64)), repo: "r"},
+		{name: "nor for who wants that child", m: wide(), lose: remove(layout.Revision("r", amd64)), repo: "r", selected: first},
+		{name: "a child that is not wanted may go", m: wide(), lose: remove(layout.Revision("r", arm64)), repo: "r", selected: first, want: true},
+		{name: "content of a child is not looked at", m: wide(), lose: remove(layout.Data(arm64)), repo: "r", want: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := memory(t)
+			s := open(t, dir, Options{})
+			mustPut(t, s, c.m, "r", "v1")
+			if c.lose != nil {
+				c.lose(t, dir, s, c.m)
+			}
+			if got, err := s.Complete(t.Context(), c.repo, c.m.root.Digest, c.selected); err != nil || got != c.want {
+				t.Errorf("got %v, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestWhatWasOnlyRecordedIsNotComplete(t *testing.T) {
+	m := wide()
+	s := open(t, memory(t), Options{})
+	if whole, err := s.Complete(t.Context(), "r", m.root.Digest, nil); err != nil || whole {
+		t.Errorf("what nobody knows: %v, %v", whole, err)
+	}
+	if err := m.ingest(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ledger.RecordGraph(t.Context(), "r", m.manifests, nil); err != nil {
+		t.Fatal(err)
+	}
+	if whole, err := s.Complete(t.Context(), "r", m.root.Digest, nil); err != nil || whole {
+		t.Errorf("what was recorded and not published: %v, %v", whole, err)
+	}
+	if _, err := s.Complete(t.Context(), "../r", m.root.Digest, nil); err == nil {
+		t.Error("a name that is none is taken")
+	}
+	if _, err := s.Complete(t.Context(), "r", digest.Digest("sha256:abc"), nil); err == nil {
+		t.Error("a digest that is none is taken")
+	}
+}
+
+func BenchmarkComplete(b *testing.B) {
+	s := open(b, b.TempDir(), Options{})
+	m := wide()
+	mustPut(b, s, m, "r", "v1")
+	b.Run("cheap", func(b *testing.B) {
+		for b.Loop() {
+			if whole, err := s.Complete(b.Context(), "r", m.root.Digest, nil); err != nil || !whole {
+				b.Fatal(whole, err)
+			}
+		}
+	})
+	b.Run("thorough", func(b *testing.B) {
+		for b.Loop() {
+			if err := lookAtAll(b, s, m); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("resolve", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := s.Resolve(b.Context(), "r", "v1"); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// lookAtAll reads the manifests of an index of two and asks for the rest.
+func lookAtAll(b *testing.B, s *Store, m *image) error {
+	for _, node := range m.manifests[:3] {
+		desc, raw, err := s.Manifest(b.Context(), "r", node.Descriptor.Digest)
+		if err != nil {
+			return err
+		}
+		parsed, err := mirror.ParseManifest(desc, raw)
+		if err != nil {
+			return err
+		}
+		for blob := range parsed.Blobs() {
+			if _, err := s.Linked(b.Context(), "r", blob.Descriptor, false); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
