@@ -47,6 +47,9 @@ have 30 seconds to end.`,
 
 // serve runs until ctx ends.
 func (c *cli) serve(ctx context.Context) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP) // first of all: until then a hangup would end the process
+	defer signal.Stop(hangup)
 	cfg, err := c.load()
 	if err != nil {
 		return err
@@ -56,7 +59,7 @@ func (c *cli) serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	d := &daemon{cli: c, site: s, log: log}
+	d := &daemon{cli: c, site: s, log: log, hangup: hangup}
 	return errors.Join(d.run(ctx), s.Close())
 }
 
@@ -67,6 +70,7 @@ type daemon struct {
 	log       *slog.Logger
 	admin     *web.Server
 	scheduler *schedule.Scheduler
+	hangup    <-chan os.Signal
 }
 
 func (d *daemon) run(ctx context.Context) error {
@@ -153,14 +157,11 @@ func closed(err error) error {
 
 // reloadOnHangup reads the configuration again on every SIGHUP.
 func (d *daemon) reloadOnHangup(ctx context.Context) error {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-hangup:
+		case <-d.hangup:
 			err := d.reload(ctx)
 			d.admin.Reloaded(err)
 			if err != nil {
