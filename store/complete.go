@@ -12,6 +12,8 @@ import (
 	"lastro/store/layout"
 )
 
+var _ mirror.Completer = (*Store)(nil)
+
 // Complete reports whether an image was published whole: the ledger knows its
 // manifests, repo serves each of them, which it does only from when all that
 // they refer to was there, and the content of the root has its length. Of an
