@@ -26,8 +26,8 @@ type Destination interface {
 	// Linked reports whether repo serves this content, whole.
 	Linked(ctx context.Context, repo string, desc ocispec.Descriptor, manifest bool) (bool, error)
 	// Ingest stores verified bytes: held, and durable and named from the next
-	// Publish on. Nothing becomes visible. It fetches nothing when the content is there, and continues what
-	// an earlier call began.
+	// Publish on. Nothing becomes visible. It fetches nothing when the content
+	// is there, and continues what an earlier call began.
 	Ingest(ctx context.Context, desc ocispec.Descriptor, fetch Fetch) error
 	// Publish makes an image visible, its tag last.
 	Publish(ctx context.Context, p Publication) (Published, error)
