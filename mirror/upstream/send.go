@@ -34,13 +34,32 @@ const maxRedirects = 10
 // until the answer's body is closed, which the caller does. It is errShut when
 // the account may not ask any more.
 func (r *Registry) follow(ctx context.Context, req request) (*http.Response, error) {
-	if err := r.enter(ctx, req.account); err != nil {
+	done, err := r.slot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return r.send(ctx, req, done)
+}
+
+// slot waits for one. It is given back by calling done, once or more.
+func (r *Registry) slot(ctx context.Context) (done func(), err error) {
+	if err := r.slots.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	return sync.OnceFunc(func() { r.slots.Release(1) }), nil
+}
+
+// send is follow in a slot that the caller has: done is called when the body is
+// closed, or with the error.
+func (r *Registry) send(ctx context.Context, req request, done func()) (*http.Response, error) {
+	if err := r.inTurn(ctx, req.account); err != nil {
+		done()
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	release := sync.OnceFunc(func() {
 		cancel(context.Canceled)
-		r.slots.Release(1)
+		done()
 	})
 	resp, err := r.hops(ctx, req)
 	if err != nil {
@@ -52,19 +71,15 @@ func (r *Registry) follow(ctx context.Context, req request) (*http.Response, err
 	return resp, nil
 }
 
-// enter takes a slot, in its turn.
-func (r *Registry) enter(ctx context.Context, a *account) error {
-	if err := r.slots.Acquire(ctx, 1); err != nil {
+// inTurn waits for the pace, and looks whether the account may still ask.
+func (r *Registry) inTurn(ctx context.Context, a *account) error {
+	if err := r.pace.Wait(ctx); err != nil {
 		return err
 	}
-	err := r.pace.Wait(ctx)
-	if now := time.Now(); err == nil && !a.limit.Turn(now, limit.Request{}).Open(now) {
-		err = errShut
+	if now := time.Now(); !a.limit.Turn(now, limit.Request{}).Open(now) {
+		return errShut
 	}
-	if err != nil {
-		r.slots.Release(1)
-	}
-	return err
+	return nil
 }
 
 // hops sends a request and its redirects.
@@ -380,15 +395,31 @@ func (r *Registry) own(resp *http.Response) http.Header {
 	return nil
 }
 
-// authorized sends c with what let us in before, and answers one 401.
+// authorized sends c with what let us in before, and answers one 401. The slot
+// comes first, and is kept meanwhile: a token that waits for one may be dead
+// when it is sent.
 func (r *Registry) authorized(ctx context.Context, a *account, c call) (*http.Response, error) {
+	done, err := r.slot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := r.inSlot(ctx, a, c)
+	if err != nil {
+		done()
+		return nil, err
+	}
+	resp.Body = &closing{resp.Body, done}
+	return resp, nil
+}
+
+func (r *Registry) inSlot(ctx context.Context, a *account, c call) (*http.Response, error) {
 	header, err := r.authorization(ctx, a, c.scope)
 	if err != nil {
 		return nil, err
 	}
 	u := &url.URL{Scheme: r.endpoint.Scheme, Host: r.endpoint.Host, Path: "/v2/" + c.path, RawQuery: c.query}
 	req := request{method: c.method, url: u, header: c.header, authorization: header, account: a}
-	resp, err := r.follow(ctx, req)
+	resp, err := r.send(ctx, req, func() {})
 	if err != nil || resp.StatusCode != http.StatusUnauthorized || !sameOrigin(resp.Request.URL, u) {
 		return resp, err
 	}
@@ -400,5 +431,16 @@ func (r *Registry) authorized(ctx context.Context, a *account, c call) (*http.Re
 	if req.authorization == "" {
 		return nil, no
 	}
-	return r.follow(ctx, req)
+	return r.send(ctx, req, func() {})
+}
+
+// closing is a body whose slot is free when it is closed.
+type closing struct {
+	io.ReadCloser
+	done func()
+}
+
+func (c *closing) Close() error {
+	defer c.done()
+	return c.ReadCloser.Close()
 }

@@ -162,7 +162,7 @@ func (r *Registry) fetchToken(ctx context.Context, a *account, scope string, c c
 	}
 	req := tokenRequest(realm, c.params["service"], cmp.Or(c.params["scope"], scope), found)
 	req.account = a
-	resp, err := r.follow(ctx, req)
+	resp, err := r.send(ctx, req, func() {}) // in the slot of who needs the token
 	if err == nil {
 		header, life, err = readToken(resp, found.RefreshToken)
 	}
