@@ -21,23 +21,23 @@ const (
 )
 
 // blob stores one blob that was not there. Who finds another at work on it
-// waits without taking the place of a download. size is what the image has to
-// fetch.
-func (g *graph) blob(ctx context.Context, desc ocispec.Descriptor, size int64) error {
-	return g.flights.do(ctx, desc.Digest, func() error {
-		if err := g.downloads.enter(ctx, size); err != nil {
+// waits without taking the place of a download.
+func (g *graph) blob(ctx context.Context, b missingBlob) error {
+	return g.flights.do(ctx, b.Digest, func() error {
+		if err := g.downloads.enter(ctx, b.image); err != nil {
 			return err
 		}
 		defer g.downloads.leave()
-		return g.download(ctx, desc)
+		return g.download(ctx, b)
 	})
 }
 
 // download fetches one blob. A body that breaks off is continued where it did, for
 // as long as each attempt comes further: this is the one place where bodies
 // are tried again, as the upstream's is for requests.
-func (g *graph) download(ctx context.Context, desc ocispec.Descriptor) error {
-	dl := &fetching{graph: g, desc: desc}
+func (g *graph) download(ctx context.Context, b missingBlob) error {
+	desc := b.Descriptor
+	dl := &fetching{graph: g, desc: desc, room: b.room}
 	for stalls := 0; ; {
 		before := dl.furthest.Load()
 		err := g.Dest.Ingest(ctx, desc, dl.fetch)
@@ -64,6 +64,7 @@ func (g *graph) download(ctx context.Context, desc ocispec.Descriptor) error {
 type fetching struct {
 	*graph
 	desc     ocispec.Descriptor
+	room     *promise
 	announce sync.Once
 	furthest atomic.Int64 // how much of the blob any attempt reached
 	narrow   bool         // one stream only
@@ -90,6 +91,7 @@ func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.ReadCloser.Read(p)
 	c.position += int64(n)
 	c.d.furthest.Store(max(c.d.furthest.Load(), c.position))
+	c.d.room.keep(c.d.desc.Size - c.position)
 	c.d.transferred.Add(int64(n))
 	c.d.progress().Bytes(int64(n))
 	if err != nil && err != io.EOF {

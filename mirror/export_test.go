@@ -11,5 +11,5 @@ import (
 func Download(ctx context.Context, src Source, dest Destination, desc ocispec.Descriptor) error {
 	e := &Engine{Dest: dest, Now: time.Now}
 	a := &applying{Engine: e, downloads: newTurnstile(1)}
-	return a.graph(src, &rule{}, change{}).blob(ctx, desc, desc.Size)
+	return a.graph(src, &rule{}, change{}).blob(ctx, missingBlob{desc, desc.Size, &promise{}})
 }

@@ -371,27 +371,26 @@ func (g *graph) fetchBlobs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := g.promise(ctx, size); err != nil {
+	promises, err := g.promise(ctx, missing)
+	if err != nil {
 		return err
 	}
-	left := size
-	defer func() { g.giveBack(left) }()
-	var mu sync.Mutex
 	eg, gctx := errgroup.WithContext(ctx)
 	eg.SetLimit(waitsPerImage)
-	for _, desc := range missing {
+	for i, desc := range missing {
 		eg.Go(func() error {
-			if err := g.blob(gctx, desc, size); err != nil {
-				return err
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			left -= desc.Size
-			g.giveBack(desc.Size)
-			return nil
+			defer promises[i].end()
+			return g.blob(gctx, missingBlob{desc, size, promises[i]})
 		})
 	}
 	return eg.Wait()
+}
+
+// missingBlob is a blob to fetch.
+type missingBlob struct {
+	ocispec.Descriptor
+	image int64 // what its image has to fetch
+	room  *promise
 }
 
 // missing are the blobs that are not here, and their size together.
