@@ -11,12 +11,12 @@ import (
 
 // Explanation says what each rule makes of one tag, and why.
 type Explanation struct {
-	Ref   string        `json:"ref"` // upstream
-	Rules []Explanatory `json:"rules"`
+	Ref   string            `json:"ref"` // upstream
+	Rules []RuleExplanation `json:"rules"`
 }
 
-// Explanatory is one rule's part of an explanation.
-type Explanatory struct {
+// RuleExplanation is one rule's part of an explanation.
+type RuleExplanation struct {
 	Rule     string `json:"rule"`
 	Repo     string `json:"repo"` // local; "": the rule does not mean the repository
 	Selected bool   `json:"selected"`
@@ -29,7 +29,7 @@ type Explanatory struct {
 // rules or of ctx; what upstreams say is part of the answer.
 func (e *Engine) Explain(ctx context.Context, rules []Rule, ref Reference) (Explanation, error) {
 	p := e.planner()
-	x := Explanation{Ref: ref.String(), Rules: []Explanatory{}}
+	x := Explanation{Ref: ref.String(), Rules: []RuleExplanation{}}
 	for _, r := range rules {
 		c, err := compile(r)
 		if err != nil {
@@ -44,8 +44,8 @@ func (e *Engine) Explain(ctx context.Context, rules []Rule, ref Reference) (Expl
 	return x, ctx.Err()
 }
 
-func (p *planner) explain(ctx context.Context, c *rule, ref Reference) (Explanatory, error) {
-	x := Explanatory{Rule: c.Name, Outcome: "nothing"}
+func (p *planner) explain(ctx context.Context, c *rule, ref Reference) (RuleExplanation, error) {
+	x := RuleExplanation{Rule: c.Name, Outcome: "nothing"}
 	if c.host != ref.Host || !slices.Contains(c.names, ref.Repository) && !c.wants(ref.Repository) {
 		x.Reason = fmt.Sprintf("%s/%s is not meant by %q", ref.Host, ref.Repository, c.From)
 		return x, nil
@@ -63,11 +63,11 @@ func (p *planner) explain(ctx context.Context, c *rule, ref Reference) (Explanat
 	if interrupted(ctx, err) {
 		return x, err
 	}
-	if x.Selected, x.Reason = c.explain(ref.Tag, list); !x.Selected {
-		x.Reason = ref.Tag + " " + x.Reason
+	x.Selected, x.Reason = c.explain(ref.Tag, list)
+	x.Reason = ref.Tag + " " + x.Reason
+	if !x.Selected {
 		return x, nil
 	}
-	x.Reason = ref.Tag + " " + x.Reason
 	if err != nil {
 		x.Reason += fmt.Sprintf("; the upstream's list of tags cannot be had: %v", err)
 	}

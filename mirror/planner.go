@@ -102,10 +102,10 @@ func (c *rule) unlistable(err error) error {
 func (p *planner) repository(ctx context.Context, rp *rulePlan, repository string) error {
 	to := rp.rule.local(repository)
 	src, err := p.meter.source(rp.rule.host)
-	var tags []tagToPlan
+	var selected, unlisted []string
 	var attached attachments
 	if err == nil {
-		tags, attached, err = p.tags(ctx, src, rp.rule, repository, to)
+		selected, unlisted, attached, err = p.tags(ctx, src, rp.rule, repository, to)
 	}
 	if interrupted(ctx, err) {
 		return err
@@ -114,7 +114,11 @@ func (p *planner) repository(ctx context.Context, rp *rulePlan, repository strin
 		rp.fail(to, "", fmt.Errorf("upstream %s/%s: list tags: %w", rp.rule.host, repository, err))
 		return nil
 	}
-	held, err := p.heads(ctx, rp, src, change{repository: repository, to: to, attached: attached}, tags)
+	tags := make([]change, 0, len(selected)+len(unlisted))
+	for i, tag := range slices.Concat(selected, unlisted) {
+		tags = append(tags, change{repository: repository, to: to, tag: tag, attached: attached, unlisted: i >= len(selected)})
+	}
+	held, err := p.heads(ctx, rp, src, tags)
 	if err == nil {
 		err = p.vanished(ctx, rp, to, held)
 	}
@@ -137,41 +141,25 @@ func (p *planner) list(ctx context.Context, src Source, host, repository string)
 	return list.tags, list.err
 }
 
-// tagToPlan is a tag to ask for.
-type tagToPlan struct {
-	name     string
-	here     bool // it is known that it is here
-	unlisted bool // the upstream's list has it not
-}
-
 // tags are the selected tags of a repository, and those that attach something.
 // Where the list is refused, the tags that the rule names stand for it.
-func (p *planner) tags(ctx context.Context, src Source, c *rule, repository, to string) ([]tagToPlan, attachments, error) {
+func (p *planner) tags(ctx context.Context, src Source, c *rule, repository, to string) (selected, unlisted []string, attached attachments, err error) {
 	list, err := p.list(ctx, src, c.host, repository)
 	if err != nil {
 		literals, ok := c.literals()
 		if !ok || interrupted(ctx, err) {
-			return nil, attachments{}, err
+			return nil, nil, attachments{}, err
 		}
-		return toPlan(literals), attachments{}, nil
+		return literals, nil, attachments{}, nil
 	}
 	names, attached := divide(list)
 	listed := make(map[string]bool, len(list))
 	for _, tag := range list {
 		listed[tag] = true
 	}
-	tags := toPlan(c.choose(names))
-	tags = append(tags, toPlan(c.missing(listed))...) // their HEADs say that they are not there
-	more, err := p.unlisted(ctx, c, to, listed)
-	return append(tags, more...), attached, err
-}
-
-func toPlan(names []string) []tagToPlan {
-	tags := make([]tagToPlan, len(names))
-	for i, name := range names {
-		tags[i].name = name
-	}
-	return tags
+	selected = append(c.choose(names), c.missing(listed)...) // their HEADs say that they are not there
+	unlisted, err = p.unlisted(ctx, c, to, listed)
+	return selected, unlisted, attached, err
 }
 
 // divide tells the tags that attach something to others from the rest.
@@ -189,11 +177,11 @@ func divide(list []string) (names []string, attached attachments) {
 
 // unlisted are the tags that are here by this rule and that the upstream does
 // not list. Their HEADs say whether they are gone: lists are known to lie.
-func (p *planner) unlisted(ctx context.Context, c *rule, to string, listed map[string]bool) ([]tagToPlan, error) {
+func (p *planner) unlisted(ctx context.Context, c *rule, to string, listed map[string]bool) ([]string, error) {
 	if p.Memory == nil {
 		return nil, nil
 	}
-	var tags []tagToPlan
+	var tags []string
 	for tag, err := range p.Memory.Mirrored(ctx, to) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil
@@ -203,7 +191,7 @@ func (p *planner) unlisted(ctx context.Context, c *rule, to string, listed map[s
 		}
 		_, attached := AttachedTag(tag)
 		if !attached && !listed[tag] && c.judge(tag).selected && !slices.ContainsFunc(c.include, func(pt Pattern) bool { return pt.text == tag }) {
-			tags = append(tags, tagToPlan{tag, true, true})
+			tags = append(tags, tag)
 		}
 	}
 	return tags, nil
@@ -211,12 +199,10 @@ func (p *planner) unlisted(ctx context.Context, c *rule, to string, listed map[s
 
 // heads asks for each tag's digest and plans what differs. It returns how many
 // of the tags are here.
-func (p *planner) heads(ctx context.Context, rp *rulePlan, src Source, repo change, tags []tagToPlan) (held int, err error) {
+func (p *planner) heads(ctx context.Context, rp *rulePlan, src Source, tags []change) (held int, err error) {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(p.jobs())
-	for _, tag := range tags {
-		c := repo
-		c.tag, c.unlisted = tag.name, tag.unlisted
+	for _, c := range tags {
 		if !p.first(c) {
 			continue
 		}

@@ -282,7 +282,8 @@ func TestAListThatShrinksSuddenlyRetiresNothing(t *testing.T) {
 			if !c.refused {
 				return
 			}
-			if got := s.noted(t, "", mirror.EventAlarm); len(got) != 1 {
+			s.mustSync(t, rule) // what is noted is not noted again
+			if got := s.noted(t, "0", mirror.EventAlarm); len(got) != 1 {
 				t.Errorf("alarms %q", got)
 			}
 			s.engine.AllowVanished = true

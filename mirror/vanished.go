@@ -27,16 +27,23 @@ func (p *planner) vanished(ctx context.Context, rp *rulePlan, to string, held in
 	if retire && !p.AllowVanished && (len(gone) > max(1, held/maxVanished) || len(gone) >= held) {
 		reason := fmt.Sprintf("%d of %d tags are gone upstream at once: none is removed here", len(gone), held)
 		rp.failed = append(rp.failed, Failed{to, "", reason + fmt.Sprintf("; look there, and if that is right: lastro sync %q --allow-removals", rp.rule.Name)})
-		rp.notes = append(rp.notes, note{to, "", EventAlarm, reason})
-		retire = false
+		rp.noteAll(gone, EventAlarm, reason)
+		return ctx.Err()
 	}
 	for _, v := range gone {
 		v.Retired = retire
-		if !retire {
-			rp.notes = append(rp.notes, note{v.Repo, v.Tag, EventVanished, fmt.Sprintf("rule %s: the upstream has it no more; it stays here", rp.rule.Name)})
-		}
+	}
+	if !retire {
+		rp.noteAll(gone, EventVanished, fmt.Sprintf("rule %s: the upstream has it no more; it stays here", rp.rule.Name))
 	}
 	return ctx.Err()
+}
+
+// noteAll notes the same of several tags. The caller holds mu.
+func (rp *rulePlan) noteAll(tags []*Vanished, event, reason string) {
+	for _, v := range tags {
+		rp.notes = append(rp.notes, note{v.Repo, v.Tag, event, reason})
+	}
 }
 
 // remember tells the memory what the plan saw, before anything is copied.
