@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"lastro/mirror"
+	"lastro/store/layout"
 	"lastro/store/ledger"
 )
 
@@ -55,16 +56,21 @@ func (s *Store) Had(ctx context.Context, repo, tag string, d digest.Digest) (lef
 	return left, nil
 }
 
-// Mirrored yields the names of a repository's tags, ordered, those included
-// whose link cannot be read.
+// Mirrored yields the names of a repository's tags, ordered. It reads no links:
+// a tag may be broken, or gone by now.
 func (s *Store) Mirrored(ctx context.Context, repo string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		for tag, err := range s.Tags(ctx, repo) {
-			if tag.Name == "" && err != nil {
-				yield("", err)
-				return
-			}
-			if !yield(tag.Name, nil) {
+		if err := layout.CheckRepository(repo); err != nil {
+			yield("", err)
+			return
+		}
+		entries, err := s.tree.Entries(layout.Tags(repo))
+		if err != nil {
+			yield("", err)
+			return
+		}
+		for _, e := range entries {
+			if layout.CheckTag(e.Name()) == nil && !yield(e.Name(), nil) {
 				return
 			}
 		}
