@@ -31,6 +31,8 @@ const recording = 5 * time.Second
 type runResult struct {
 	record   any // nil: what the ledger has stays
 	failed   int
+	deferred int
+	held     int
 	bytes    int64
 	requests int64
 }
@@ -81,10 +83,10 @@ func (s *site) end(ctx context.Context, job ledger.Job, result runResult, failur
 	defer cancel()
 	ended := s.now()
 	s.witness.Ended(web.Run{Job: webJob(job.Name), Started: job.Started, Ended: ended, Err: interruption(ctx, failure),
-		Failed: result.failed, Bytes: result.bytes, Requests: result.requests})
+		Failed: result.failed, Deferred: result.deferred, Held: result.held, Bytes: result.bytes, Requests: result.requests})
 	job.Err = ""
 	switch {
-	case failure == nil && result.failed == 0:
+	case failure == nil && result.failed+result.deferred == 0:
 		job.Ended, job.LastOK = ended, ended
 	case failure == nil:
 		job.Ended = ended
@@ -175,7 +177,7 @@ func syncResultOf(rule mirror.Rule, report mirror.Report) runResult {
 			continue
 		}
 		res := syncResult{Images: r.Unchanged + len(r.Copied) + len(r.Held), Behind: len(r.Failed) + len(r.Deferred), Copied: len(r.Copied)}
-		result := runResult{record: res, failed: res.Behind}
+		result := runResult{record: res, failed: len(r.Failed), deferred: len(r.Deferred), held: len(r.Held)}
 		if len(report.Rules) == 1 { // rules that were synced together share what they fetched
 			result.bytes, result.requests = report.TransferredBytes, report.UpstreamRequests
 		}

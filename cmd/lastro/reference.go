@@ -44,16 +44,10 @@ func (s *site) taggedReference(ctx context.Context, text string) (localRef, erro
 // local registry, with or without the registry's address, or the name of the
 // upstream image that a rule copies there.
 func (s *site) localReference(ctx context.Context, text string) (localRef, error) {
-	text = strings.TrimPrefix(text, s.cfg().Registry.Listen+"/")
-	ref, err := mirror.ParseReference(text)
+	found, candidates, err := s.candidates(text)
 	if err != nil {
-		return localRef{}, usageError{err}
+		return found, err
 	}
-	found := localRef{tag: ref.Tag, digest: ref.Digest}
-	if found.tag == "" && found.digest == "" {
-		found.tag = "latest"
-	}
-	candidates := append([]string{ref.Local(), typedRepository(text)}, s.mirroredAs(ref)...)
 	for _, found.repo = range candidates {
 		if s.holdsRepository(ctx, found.repo) || s.heardOf(ctx, found) {
 			return found, nil
@@ -61,6 +55,21 @@ func (s *site) localReference(ctx context.Context, text string) (localRef, error
 	}
 	found.repo = candidates[0]
 	return found, nil
+}
+
+// candidates reads what a person typed: the image, without its repository, and
+// the local repositories that may be meant.
+func (s *site) candidates(text string) (image localRef, repositories []string, err error) {
+	text = strings.TrimPrefix(text, s.cfg().Registry.Listen+"/")
+	ref, err := mirror.ParseReference(text)
+	if err != nil {
+		return image, nil, usageError{err}
+	}
+	image = localRef{tag: ref.Tag, digest: ref.Digest}
+	if image.tag == "" && image.digest == "" {
+		image.tag = "latest"
+	}
+	return image, append([]string{ref.Local(), typedRepository(text)}, s.mirroredAs(ref)...), nil
 }
 
 // typedRepository is text without tag and digest, for repositories whose local

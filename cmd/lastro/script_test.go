@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/signal"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -63,6 +66,8 @@ func runForTest() int {
 //	exits CODE lastro ARG…   runs lastro and wants this exit code
 //	fill FILE…               writes the environment's values into files, for $NAME
 //	move REPO TAG            moves a tag of the sample upstream
+//	drop REPO TAG            removes one
+//	limit on, limit off      whether it lets manifests be read; if not, in ten minutes
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -74,14 +79,17 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			e.Defer(func() { _ = upstream.Close() })
-			e.Values["upstream"] = upstream
+			front := &limiter{next: upstream.Handler()}
+			server := httptest.NewServer(front)
+			e.Defer(server.Close)
+			e.Values["upstream"], e.Values["limiter"] = upstream, front
 			e.Setenv("HOME", e.WorkDir)
-			e.Setenv("UPSTREAM", upstream.Addr())
+			e.Setenv("UPSTREAM", server.Listener.Addr().String())
 			_, err = upstream.Fill(context.Background())
 			return err
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits, "fill": fill, "move": move,
+			"exits": exits, "fill": fill, "move": move, "drop": drop, "limit": limit,
 		},
 	})
 }
@@ -121,4 +129,38 @@ func move(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	_, err := ts.Value("upstream").(*sample.Registry).Move(context.Background(), args[0], args[1])
 	ts.Check(err)
+}
+
+// limiter is an upstream that may want no manifests to be read for ten minutes.
+type limiter struct {
+	next http.Handler
+	on   atomic.Bool
+}
+
+func (l *limiter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if l.on.Load() && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/manifests/") {
+		w.Header().Set("Retry-After", "600")
+		w.WriteHeader(http.StatusTooManyRequests)
+		return
+	}
+	l.next.ServeHTTP(w, r)
+}
+
+func limit(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 || args[0] != "on" && args[0] != "off" {
+		ts.Fatalf("usage: limit on|off")
+	}
+	ts.Value("limiter").(*limiter).on.Store(args[0] == "on")
+}
+
+func drop(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: drop REPO TAG")
+	}
+	req := httptest.NewRequest(http.MethodDelete, "/v2/"+args[0]+"/manifests/"+args[1], nil)
+	w := httptest.NewRecorder()
+	ts.Value("limiter").(*limiter).next.ServeHTTP(w, req)
+	if w.Code != http.StatusAccepted {
+		ts.Fatalf("drop %s:%s: %d %s", args[0], args[1], w.Code, w.Body)
+	}
 }

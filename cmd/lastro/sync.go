@@ -59,7 +59,7 @@ repository are only removed (removed-upstream: retire) with --allow-removals.`,
 		if err != nil {
 			return err
 		}
-		o, err := s.syncOptions(ctx, f)
+		o, err := s.syncOptions(f)
 		switch {
 		case err != nil:
 			return err
@@ -82,14 +82,19 @@ type syncOptions struct {
 	wait          bool
 }
 
-func (s *site) syncOptions(ctx context.Context, f syncFlags) (syncOptions, error) {
+func (s *site) syncOptions(f syncFlags) (syncOptions, error) {
 	o := syncOptions{released: map[string]bool{}, allowRemovals: f.allowRemovals, wait: f.wait}
 	for _, text := range f.release {
-		ref, err := s.taggedReference(ctx, text)
-		if err != nil {
+		image, repositories, err := s.candidates(text)
+		switch {
+		case err != nil:
 			return o, err
+		case image.digest != "":
+			return o, usageError{fmt.Errorf("%q names a digest: give a tag", text)}
 		}
-		o.released[ref.String()] = true
+		for _, repo := range repositories { // what was never here is not known by its name yet
+			o.released[repo+":"+image.tag] = true
+		}
 	}
 	return o, nil
 }

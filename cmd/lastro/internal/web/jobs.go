@@ -27,6 +27,8 @@ type Run struct {
 	Err            error // nil: done, perhaps in part
 
 	Failed   int   // items that failed, of a run that went on without them
+	Deferred int   // items that wait for an upstream that limits requests
+	Held     int   // items that the upstream has and that are not to be published yet
 	Bytes    int64 // moved: from upstreams in a sync, to a vault in a backup
 	Requests int64 // to upstreams
 }
@@ -38,7 +40,7 @@ func (r Run) result() string {
 		return "interrupted"
 	case r.Err != nil:
 		return "error"
-	case r.Failed > 0:
+	case r.Failed+r.Deferred > 0:
 		return "part"
 	}
 	return "ok"
@@ -58,6 +60,8 @@ type jobMetrics struct {
 	lastEnd   *prometheus.GaugeVec
 	succeeded *prometheus.GaugeVec
 	failed    *prometheus.GaugeVec
+	deferred  *prometheus.GaugeVec
+	held      *prometheus.GaugeVec
 	bytes     *prometheus.CounterVec
 	requests  *prometheus.CounterVec
 }
@@ -73,13 +77,15 @@ func newJobMetrics() *jobMetrics {
 		lastEnd:   gauge("job_last_end_timestamp_seconds", "When the last run ended, however it did.", "kind", "name"),
 		succeeded: gauge("job_last_success_timestamp_seconds", "When the last run ended that left nothing undone.", "kind", "name"),
 		failed:    gauge("job_last_failed_items", "Items that failed in the last run that was not broken off.", "kind", "name"),
+		deferred:  gauge("job_last_deferred_items", "Items that waited for an upstream that limits requests, in the last run that was not broken off.", "kind", "name"),
+		held:      gauge("job_last_held_items", "Items that were not to be published yet in the last run that was not broken off.", "kind", "name"),
 		bytes:     counter("job_transferred_bytes_total", "Bytes that runs moved: from upstreams in a sync, to a vault in a backup.", "kind", "name"),
 		requests:  counter("job_upstream_requests_total", "Requests that runs sent to upstreams.", "kind", "name"),
 	}
 }
 
 func (m *jobMetrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m, m.runs, m.took, m.lastTook, m.lastEnd, m.succeeded, m.failed, m.bytes, m.requests}
+	return []prometheus.Collector{m, m.runs, m.took, m.lastTook, m.lastEnd, m.succeeded, m.failed, m.deferred, m.held, m.bytes, m.requests}
 }
 
 // Describe is for prometheus.
@@ -150,7 +156,7 @@ func (m *jobMetrics) begin(j Job) {
 }
 
 func (m *jobMetrics) forget(j Job) {
-	for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.runs, m.lastTook, m.lastEnd, m.succeeded, m.failed, m.bytes, m.requests} {
+	for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.runs, m.lastTook, m.lastEnd, m.succeeded, m.failed, m.deferred, m.held, m.bytes, m.requests} {
 		v.DeletePartialMatch(prometheus.Labels{"kind": j.Kind, "name": j.Name})
 	}
 }
@@ -184,6 +190,8 @@ func (s *Server) Ended(r Run) {
 	m.requests.WithLabelValues(j.Kind, j.Name).Add(float64(max(r.Requests, 0)))
 	if r.Err == nil {
 		m.failed.WithLabelValues(j.Kind, j.Name).Set(float64(r.Failed))
+		m.deferred.WithLabelValues(j.Kind, j.Name).Set(float64(r.Deferred))
+		m.held.WithLabelValues(j.Kind, j.Name).Set(float64(r.Held))
 	}
 	if r.result() == "ok" {
 		m.succeeded.WithLabelValues(j.Kind, j.Name).Set(seconds(r.Ended))

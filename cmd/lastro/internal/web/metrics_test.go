@@ -208,7 +208,7 @@ func TestJobs(t *testing.T) {
 	s.Jobs([]Job{debian})
 	run := func(j Job, err error, failed int) {
 		s.Began(j)
-		s.Ended(Run{Job: j, Started: fixed().Add(-time.Minute), Ended: fixed(), Err: err, Failed: failed, Bytes: 10, Requests: 2})
+		s.Ended(Run{Job: j, Started: fixed().Add(-time.Minute), Ended: fixed(), Err: err, Failed: failed, Deferred: 2 * failed, Held: 4, Bytes: 10, Requests: 2})
 	}
 	run(debian, errors.New("disk full"), 0)
 	if got := value(t, s, "lastro_job_last_success_timestamp_seconds", "kind=sync", "name=debian"); got != -1 {
@@ -233,6 +233,8 @@ func TestJobs(t *testing.T) {
 		{"lastro_job_duration_seconds", []string{"kind=sync"}, 5},
 		{"lastro_job_last_duration_seconds", []string{"kind=sync", "name=debian"}, 60},
 		{"lastro_job_last_failed_items", []string{"kind=sync", "name=debian"}, 3},
+		{"lastro_job_last_deferred_items", []string{"kind=sync", "name=debian"}, 6},
+		{"lastro_job_last_held_items", []string{"kind=sync", "name=debian"}, 4},
 		{"lastro_job_last_success_timestamp_seconds", []string{"kind=sync", "name=debian"}, seconds(fixed())},
 		{"lastro_job_transferred_bytes_total", []string{"kind=sync", "name=debian"}, 40},
 		{"lastro_job_upstream_requests_total", []string{"kind=sync", "name=debian"}, 8},
