@@ -14,9 +14,10 @@ import (
 	"net/http"
 	"strings"
 	"time"
-	"unicode"
 
 	"lastro/mirror/upstream/limit"
+
+	"lastro/mirror"
 )
 
 // transportError is a connection that was not made or that broke.
@@ -103,18 +104,7 @@ func masked(req *http.Request, text string, secrets []string) string {
 }
 
 // plain makes one short line of what a server sent.
-func plain(text string) string {
-	text = strings.Join(strings.Fields(strings.Map(func(c rune) rune {
-		if unicode.IsPrint(c) && c != unicode.ReplacementChar {
-			return c
-		}
-		return ' '
-	}, text)), " ")
-	if r := []rune(text); len(r) > maxDetail {
-		return string(r[:maxDetail]) + "…"
-	}
-	return text
-}
+func plain(text string) string { return mirror.Line(text, maxDetail) }
 
 // notJSON says what came where JSON should be.
 func notJSON(resp *http.Response, raw []byte) error {

@@ -10,7 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"unicode"
+
+	"lastro/mirror"
 )
 
 // reader reads the pages of one list.
@@ -94,15 +95,4 @@ func said(raw []byte, secrets ...string) string {
 const maxDetail = 200
 
 // plain makes one short line of what a server sent.
-func plain(text string) string {
-	text = strings.Join(strings.Fields(strings.Map(func(c rune) rune {
-		if unicode.IsPrint(c) && c != unicode.ReplacementChar {
-			return c
-		}
-		return ' '
-	}, text)), " ")
-	if r := []rune(text); len(r) > maxDetail {
-		return string(r[:maxDetail]) + "…"
-	}
-	return text
-}
+func plain(text string) string { return mirror.Line(text, maxDetail) }

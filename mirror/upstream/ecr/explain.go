@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
@@ -130,15 +129,4 @@ func masked(text string, who aws.Credentials) string {
 const maxCause = 400
 
 // plain makes one short line of what a server sent.
-func plain(text string) string {
-	text = strings.Join(strings.Fields(strings.Map(func(c rune) rune {
-		if unicode.IsPrint(c) && c != unicode.ReplacementChar {
-			return c
-		}
-		return ' '
-	}, text)), " ")
-	if r := []rune(text); len(r) > maxCause {
-		return string(r[:maxCause]) + "…"
-	}
-	return text
-}
+func plain(text string) string { return mirror.Line(text, maxCause) }
