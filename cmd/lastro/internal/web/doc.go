@@ -30,6 +30,8 @@
 //	| `lastro_job_last_end_timestamp_seconds` | gauge | kind, name | when the last run ended |
 //	| `lastro_job_last_success_timestamp_seconds` | gauge | kind, name | when the last run ended that left nothing undone |
 //	| `lastro_job_last_failed_items` | gauge | kind, name | what the last run could not do |
+//	| `lastro_job_last_deferred_items` | gauge | kind, name | what waited for an upstream that limits requests |
+//	| `lastro_job_last_held_items` | gauge | kind, name | what was not to be published yet |
 //	| `lastro_job_transferred_bytes_total` | counter | kind, name | bytes from upstreams (sync), to a vault (backup) |
 //	| `lastro_job_upstream_requests_total` | counter | kind, name | requests to upstreams |
 //	| `lastro_upstream_pulls_limit` | gauge | upstream | pulls that it allows in its window, where it says so |
