@@ -13,6 +13,7 @@ type Tag struct {
 	Name   string
 	Digest string
 	Since  time.Time // since when it has had that digest; zero, unknown, keeps it
+	Pulled time.Time // a client pulled it no later than then; zero, unknown, counts as now
 
 	// Subject is the digest that an attached tag is attached to. Empty: the
 	// tag is not attached.
@@ -130,6 +131,7 @@ func (c counted) ask(s subject) verdict {
 	c.askLast(s, &v)
 	c.askLines(s, &v)
 	c.askWithin(s, &v)
+	c.askPulled(s, &v)
 	c.askSemver(s, &v)
 	c.askTags(s, &v)
 	return v
@@ -139,6 +141,14 @@ func (c counted) ask(s subject) verdict {
 func (v *verdict) keep(c Compiled, why string) {
 	v.keeps = append(v.keeps, fmt.Sprintf("%s: %s", c, why))
 	v.forever = true
+}
+
+// keepUntil notes a line that keeps the tag up to a time.
+func (v *verdict) keepUntil(until time.Time, why string) {
+	v.keeps = append(v.keeps, why)
+	if until.After(v.until) {
+		v.until = until
+	}
 }
 
 func (c Compiled) askLast(s subject, v *verdict) {
@@ -161,8 +171,24 @@ func (c Compiled) askWithin(s subject, v *verdict) {
 		v.lets = append(v.lets, fmt.Sprintf("not within %s: it is from %s", short(within), since))
 		return
 	}
-	v.keeps = append(v.keeps, fmt.Sprintf("%s: within %s: it is from %s", c, short(within), since))
-	v.until = until
+	v.keepUntil(until, fmt.Sprintf("%s: within %s: it is from %s", c, short(within), since))
+}
+
+func (c Compiled) askPulled(s subject, v *verdict) {
+	within := c.rule.Keep.Pulled
+	if within <= 0 {
+		return
+	}
+	if s.Pulled.IsZero() {
+		v.keep(c, fmt.Sprintf("pulled-within %s: it is not known when it was last pulled", short(within)))
+		return
+	}
+	until, last := s.Pulled.Add(within), s.Pulled.UTC().Format(time.DateOnly)
+	if !s.now.Before(until) {
+		v.lets = append(v.lets, fmt.Sprintf("not pulled within %s: not since %s", short(within), last))
+		return
+	}
+	v.keepUntil(until, fmt.Sprintf("%s: pulled-within %s: last on %s", c, short(within), last))
 }
 
 func (c Compiled) askSemver(s subject, v *verdict) {

@@ -136,6 +136,15 @@ func TestDecide(t *testing.T) {
 			tags: append(aged(9), Tag{Name: "future", Since: now.Add(day)}), want: []string{"d09"}},
 		{name: "the same time in another zone is the same time", rules: []Rule{{Match: "**", Keep: Keep{Last: 1}, MaxRemovals: 1}},
 			tags: []Tag{{Name: "a", Since: old}, {Name: "b", Since: old.In(time.FixedZone("east", 9*3600))}}, want: []string{"a"}},
+		{name: "pulled-within keeps what was pulled later, and what may have been",
+			rules: []Rule{{Match: "**", Keep: Keep{Pulled: 7 * day}, MaxRemovals: 1}},
+			tags: []Tag{
+				{Name: "later", Since: old, Pulled: now.Add(-7*day + 1)},
+				{Name: "exact", Since: old, Pulled: now.Add(-7 * day)},
+				{Name: "unknown", Since: old},
+			}, want: []string{"exact"}},
+		{name: "pulled-within keeps what within does not", rules: []Rule{{Match: "**", Keep: Keep{Within: day, Pulled: 7 * day}, MaxRemovals: 1}},
+			tags: []Tag{{Name: "used", Since: old, Pulled: now.Add(-2 * day)}, {Name: "unused", Since: old, Pulled: old}}, want: []string{"unused"}},
 		{name: "tags keeps by name", rules: []Rule{{Match: "**", Keep: Keep{Tags: []string{"*-lts", "stable"}}, MaxRemovals: 1}},
 			tags: []Tag{{Name: "1-lts", Since: old}, {Name: "stable", Since: old}, {Name: "edge", Since: old}, {Name: "lts-1", Since: old}}, want: []string{"edge", "lts-1"}},
 		{name: "per-major keeps the newest of each line by version, however old they are",
@@ -205,6 +214,7 @@ func TestUntil(t *testing.T) {
 	}{
 		{name: "a tag that goes has none", keep: []Keep{{Within: day}}},
 		{name: "within says until when", keep: []Keep{{Within: 20 * day}}, want: now.Add(10 * day)},
+		{name: "pulled-within says until when, if nobody pulls it", keep: []Keep{{Within: 12 * day, Pulled: 15 * day}}, tag: "pulled", want: now.Add(11 * day)},
 		{name: "the longest of several counts", keep: []Keep{{Within: 20 * day}, {Within: 30 * day}, {Within: 15 * day}}, want: now.Add(20 * day)},
 		{name: "last keeps for a time that is not known", keep: []Keep{{Within: 20 * day, Last: 5}}},
 		{name: "a line of versions keeps for a time that is not known", keep: []Keep{{Within: 20 * day}, {PerVariant: 1, Tags: []string{"none"}}}, tag: "b1"},
@@ -216,7 +226,7 @@ func TestUntil(t *testing.T) {
 			for _, k := range c.keep {
 				rules = append(rules, keeping(t, k))
 			}
-			got, err := Decide("lib/a", append(aged(0, 10), Tag{Name: "b1", Since: now.Add(-10 * day)}), rules, now)
+			got, err := Decide("lib/a", append(aged(0, 10), Tag{Name: "b1", Since: now.Add(-10 * day)}, Tag{Name: "pulled", Since: now.Add(-10 * day), Pulled: now.Add(-4 * day)}), rules, now)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -8,7 +8,9 @@
 // keep. A tag that no rule matches stays. A rule whose keep has no line keeps
 // everything. Doubt keeps: a tag of unknown age stays.
 //
-// The lines last and within go by time. The per- lines go by version: in each
+// The lines last and within go by time, and pulled-within by use: what nobody is
+// known to have pulled counts as pulled when the record of pulls began, or when the
+// tag came, whichever is later, and without any record as pulled now. The per- lines go by version: in each
 // line of versions, which the caller's Language parts, the newest stay, however
 // old they are. A tag that is no version is not kept by them.
 //

@@ -48,6 +48,14 @@ func TestReasons(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	all = append(all, ds...)
+	used := compiled(t, Rule{Match: "**", Keep: Keep{Pulled: 30 * day}, MaxRemovals: 1, Line: "lastro.yaml:30"})
+	if ds, err = Decide("lib/e", []Tag{
+		{Name: "used", Since: now.Add(-99 * day), Pulled: now.Add(-29 * day)}, {Name: "unused", Since: now.Add(-99 * day), Pulled: now.Add(-30 * day)},
+		{Name: "unknown", Since: now.Add(-99 * day)},
+	}, []Compiled{used}, now); err != nil {
+		t.Fatal(err)
+	}
 	golden(t, "reasons.json", append(all, ds...))
 }
 

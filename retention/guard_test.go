@@ -102,8 +102,8 @@ func TestCompile(t *testing.T) {
 	}{
 		{name: "a plain rule is fine", rule: Rule{Match: "**", MaxRemovals: 0.2}},
 		{name: "all faults come at once, with their keys",
-			rule: Rule{Keep: Keep{Last: -1, PerVariant: -2, PerMajor: -3, PerMinor: -4, PerPatch: -5, Within: -1, Tags: []string{"a", ""}}, MaxRemovals: 2},
-			want: []string{"match: is missing", "keep.last: -1", "keep.per-variant: -2", "keep.per-major: -3", "keep.per-minor: -4 is less than nothing (example: 3)", "keep.per-patch: -5", "keep.within: -1ns", "keep.tags[1]: is empty", "max-removals: 200%"}},
+			rule: Rule{Keep: Keep{Last: -1, PerVariant: -2, PerMajor: -3, PerMinor: -4, PerPatch: -5, Within: -1, Pulled: -1, Tags: []string{"a", ""}}, MaxRemovals: 2},
+			want: []string{"match: is missing", "keep.last: -1", "keep.per-variant: -2", "keep.per-major: -3", "keep.per-minor: -4 is less than nothing (example: 3)", "keep.per-patch: -5", "keep.within: -1ns", "keep.pulled-within: -1ns", "keep.tags[1]: is empty", "max-removals: 200%"}},
 		{name: "a share that is no number is refused", rule: Rule{Match: "**", MaxRemovals: math.NaN()}, want: []string{"max-removals: NaN"}},
 		{name: "a negative share is refused", rule: Rule{Match: "**", MaxRemovals: -0.1}, want: []string{"max-removals: -10%"}},
 		{name: "patterns that do not parse are named", rule: Rule{Match: "[", Keep: Keep{Tags: []string{"ok", "[a"}}}, want: []string{"match: not a pattern", "keep.tags[1]: not a pattern"}},

@@ -21,6 +21,9 @@ func drawTags(t *rapid.T) (tags []Tag) {
 			tag.Subject = rapid.SampledFrom(append(digests, "E")).Draw(t, "subject")
 		default:
 			tag.Since = now.Add(-time.Duration(rapid.IntRange(0, 8).Draw(t, "days")) * day)
+			if n := rapid.IntRange(-1, 8).Draw(t, "pulled days"); n >= 0 {
+				tag.Pulled = now.Add(-time.Duration(n) * day)
+			}
 			tag.Below = rapid.SliceOfN(rapid.SampledFrom(digests), 0, 2).Draw(t, "below")
 		}
 		tags = append(tags, tag)
@@ -35,6 +38,7 @@ func drawKeep(t *rapid.T) Keep {
 		k.PerVariant, k.PerMajor = rapid.IntRange(0, 2).Draw(t, "per variant"), rapid.IntRange(0, 2).Draw(t, "per major")
 		k.Semver = rapid.SampledFrom([]string{"", "", "", "b5", "c"}).Draw(t, "semver")
 		k.Within = time.Duration(rapid.IntRange(0, 5).Draw(t, "within")) * day
+		k.Pulled = time.Duration(rapid.IntRange(0, 5).Draw(t, "pulled")) * day
 		k.Tags = rapid.SampledFrom([][]string{nil, {"a*"}, {"b1", "c*"}}).Draw(t, "tags")
 	}
 	return k
@@ -66,6 +70,7 @@ func keptBy(c Compiled, t Tag, tags []Tag) bool {
 	}
 	k, isVersion := c.rule.Keep, t.Name[0] != 'c'
 	return newer < k.Last || isVersion && (higher < k.PerVariant || higherOfLetter < k.PerMajor) || k.Semver != "" && t.Name > k.Semver || k.Within > 0 && now.Sub(t.Since) < k.Within ||
+		k.Pulled > 0 && (t.Pulled.IsZero() || now.Sub(t.Pulled) < k.Pulled) ||
 		slices.ContainsFunc(k.Tags, func(p string) bool { return glob(p).Match(t.Name) })
 }
 

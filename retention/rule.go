@@ -28,6 +28,7 @@ type Keep struct {
 	PerMinor   int           `yaml:"per-minor" example:"3" doc:"The newest versions of each minor line of a variant, by version."`
 	PerPatch   int           `yaml:"per-patch" example:"3" doc:"The newest builds of each patch version of a variant, by version."`
 	Within     time.Duration `yaml:"within" example:"90d" doc:"Tags whose digest was first seen no longer ago than this."`
+	Pulled     time.Duration `yaml:"pulled-within" example:"30d" doc:"Tags that a client pulled no longer ago than this; as long as it is not known whether one did, it counts as pulled now."`
 	Semver     string        `yaml:"semver" kind:"range" example:">=1.20 <2" doc:"Versions in this range, of every variant; prereleases only where the range names one."`
 	Tags       []string      `yaml:"tags" kind:"pattern" example:"*-lts" doc:"Tags with these names."`
 }
@@ -76,6 +77,9 @@ func (r Rule) Validate() error {
 	}
 	if r.Keep.Within < 0 {
 		errs = append(errs, fmt.Errorf("keep.within: %s is less than nothing (example: 90d)", r.Keep.Within))
+	}
+	if r.Keep.Pulled < 0 {
+		errs = append(errs, fmt.Errorf("keep.pulled-within: %s is less than nothing (example: 30d)", r.Keep.Pulled))
 	}
 	for i, tag := range r.Keep.Tags {
 		if tag == "" {
@@ -127,7 +131,7 @@ func (r Rule) Compile(l Language) (Compiled, error) {
 // keepsAll reports whether the rule has no line that could keep less.
 func (c Compiled) keepsAll() bool {
 	k := c.rule.Keep
-	return k.Last <= 0 && k.Within <= 0 && c.versions == nil && len(c.tags) == 0 &&
+	return k.Last <= 0 && k.Within <= 0 && k.Pulled <= 0 && c.versions == nil && len(c.tags) == 0 &&
 		!slices.ContainsFunc(k.perLines(), func(l perLine) bool { return l.newest > 0 })
 }
 
