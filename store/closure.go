@@ -2,16 +2,12 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lastro/mirror"
-	"lastro/store/layout"
 )
 
 // Content is one digest of a closure.
@@ -91,7 +87,7 @@ func (c *closure) child(ctx context.Context, r mirror.Ref) error {
 }
 
 func (c *closure) referrers(ctx context.Context, subject digest.Digest) error {
-	list, err := c.store.visibleReferrers(ctx, c.repo, subject)
+	list, err := c.store.Referrers(ctx, c.repo, subject)
 	if err != nil {
 		return err
 	}
@@ -101,17 +97,4 @@ func (c *closure) referrers(ctx context.Context, subject digest.Digest) error {
 		}
 	}
 	return nil
-}
-
-// visibleReferrers are the referrers that repo serves. The ledger knows of more
-// when a publication was cut short.
-func (s *Store) visibleReferrers(ctx context.Context, repo string, subject digest.Digest) ([]ocispec.Descriptor, error) {
-	list, err := s.ledger.Referrers(ctx, repo, subject)
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(list, func(d ocispec.Descriptor) bool {
-		_, err := s.tree.ReadLink(layout.Revision(repo, d.Digest))
-		return errors.Is(err, fs.ErrNotExist)
-	}), nil
 }

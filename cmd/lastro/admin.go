@@ -11,7 +11,7 @@ import (
 	"lastro/cmd/lastro/internal/schedule"
 	"lastro/cmd/lastro/internal/web"
 	"lastro/configs"
-	"lastro/store"
+	"lastro/store/serve/push"
 )
 
 // adminServer shows the site on the admin address.
@@ -22,7 +22,7 @@ func (d *daemon) adminServer(ctx context.Context) (*web.Server, error) {
 		Status: func(ctx context.Context) (any, error) { return d.site.status(ctx) },
 		Stock:  d.stock, Upstreams: d.site.upstreamsNow,
 	})
-	if err := server.Register(store.Metrics()); err != nil {
+	if err := server.Register(push.Metrics()); err != nil {
 		return nil, fmt.Errorf("serve: metrics of the registry: %w", err)
 	}
 	return server, d.announce(ctx, server, d.site.cfg())

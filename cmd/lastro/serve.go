@@ -19,6 +19,8 @@ import (
 	"lastro/cmd/lastro/internal/schedule"
 	"lastro/cmd/lastro/internal/web"
 	"lastro/configs"
+	"lastro/store/serve"
+	"lastro/store/serve/push"
 )
 
 // drain is how long running jobs and pulls may take to end after SIGTERM.
@@ -96,9 +98,9 @@ func (d *daemon) run(ctx context.Context) error {
 // serveOn returns when ctx has ended and everything has drained, or when a
 // listener fails.
 func (d *daemon) serveOn(ctx context.Context, registry, admin, socket net.Listener) error {
-	handler, err := d.site.store.Handler()
+	handler, err := d.registryHandler()
 	if err != nil {
-		return err
+		return fmt.Errorf("serve: %w", err)
 	}
 	if d.admin, err = d.adminServer(ctx); err != nil {
 		return err
@@ -122,6 +124,15 @@ func (d *daemon) serveOn(ctx context.Context, registry, admin, socket net.Listen
 	err = g.Wait()
 	d.log.Info("lastro stopped")
 	return err
+}
+
+// registryHandler is the registry's HTTP API: pulls, and what changes something.
+func (d *daemon) registryHandler() (http.Handler, error) {
+	pushes, err := push.New(d.site.store, push.Options{Log: d.log, Now: d.now})
+	if err != nil {
+		return nil, err
+	}
+	return serve.New(d.site.store, serve.Options{Log: d.log, Now: d.now, Push: pushes})
 }
 
 // registryServer has limits against slow and greedy clients; responses have

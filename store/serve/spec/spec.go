@@ -3,6 +3,7 @@ package spec
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -122,9 +123,7 @@ func (r *Refusal) Error() string { return r.Message }
 
 // Write answers with the refusal.
 func (r *Refusal) Write(w http.ResponseWriter) {
-	for key, values := range r.Header {
-		w.Header()[key] = values
-	}
+	maps.Copy(w.Header(), r.Header)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(r.Status)
 	body := map[string]any{"errors": []map[string]string{{"code": r.Code, "message": r.Message}}}

@@ -1,13 +1,14 @@
-package store
+package push
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/distribution/distribution/v3/metrics"
@@ -16,19 +17,42 @@ import (
 	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
 	gometrics "github.com/docker/go-metrics"
 
+	"lastro/store"
 	"lastro/store/layout"
+	"lastro/store/serve/spec"
 )
 
-// Handler serves the registry. What is stored is answered from the files and the
-// ledger; distribution's own handler answers the rest: the version check, and
-// what is not here. Requests that would change something are answered 405. The
-// handler may be used until the store is closed.
-func (s *Store) Handler() (http.Handler, error) {
-	app, err := s.app()
-	if err != nil {
+// Options change what may be pushed. The zero value refuses everything.
+type Options struct {
+	Log *slog.Logger     // nil: nothing is logged
+	Now func() time.Time // nil: time.Now
+}
+
+// handler answers what would change something.
+type handler struct {
+	store *store.Store
+	log   *slog.Logger
+	app   *handlers.App
+}
+
+// New is the half of the registry's HTTP API that changes something. It may be
+// used until the store is closed.
+func New(st *store.Store, o Options) (http.Handler, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	h := &handler{store: st, log: o.Log}
+	if err := h.start(); err != nil {
 		return nil, fmt.Errorf("local registry: %w", err)
 	}
-	return pullsOnly(s.pulls(s.recovering(app))), nil
+	return h.recovering(http.HandlerFunc(h.refuse)), nil
+}
+
+func (h *handler) refuse(w http.ResponseWriter, _ *http.Request) {
+	(&spec.Refusal{
+		Status: http.StatusMethodNotAllowed, Code: spec.Unsupported,
+		Message: "this registry is a mirror: it takes no pushes and no deletes", Header: http.Header{"Allow": {"GET, HEAD"}},
+	}).Write(w)
 }
 
 // Metrics is distribution's own namespace of metrics, for whoever exposes them.
@@ -48,21 +72,22 @@ func (injected) Create(_ context.Context, parameters map[string]any) (storagedri
 	return d, nil
 }
 
-// app starts distribution. Its constructor panics on what it does not like.
-func (s *Store) app() (app *handlers.App, err error) {
+// start starts distribution. Its constructor panics on what it does not like.
+func (h *handler) start() (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("distribution: %v", p)
 		}
 	}()
 	register()
-	bridgeLogs(s.log)
-	return handlers.NewApp(context.Background(), s.appConfig()), nil
+	bridgeLogs(h.log)
+	h.app = handlers.NewApp(context.Background(), settings(h.store.Driver()))
+	return nil
 }
 
-func (s *Store) appConfig() *configuration.Configuration {
+func settings(driver storagedriver.StorageDriver) *configuration.Configuration {
 	c := &configuration.Configuration{Storage: configuration.Storage{
-		layout.DriverName: {"driver": s.tree.Driver()},
+		layout.DriverName: {"driver": driver},
 		"delete":          {"enabled": true},
 		"redirect":        {"disable": true},
 		"maintenance":     {"uploadpurging": map[any]any{"enabled": false}},
@@ -77,7 +102,7 @@ func (s *Store) appConfig() *configuration.Configuration {
 
 // recovering turns a panic of a request into a 500, or, when the answer has
 // begun, into a broken connection: a client must not take half for the whole.
-func (s *Store) recovering(next http.Handler) http.Handler {
+func (h *handler) recovering(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer := &begun{ResponseWriter: w}
 		defer func() {
@@ -88,11 +113,11 @@ func (s *Store) recovering(next http.Handler) http.Handler {
 			if p == http.ErrAbortHandler {
 				panic(p)
 			}
-			s.log.Error("a request panicked", "method", r.Method, "path", r.URL.Path, "err", p, "stack", string(debug.Stack()))
+			h.log.Error("a request panicked", "method", r.Method, "path", r.URL.Path, "err", p, "stack", string(debug.Stack()))
 			if answer.yes {
 				panic(http.ErrAbortHandler)
 			}
-			refuse(w, http.StatusInternalServerError, "UNKNOWN", "internal error")
+			(&spec.Refusal{Status: http.StatusInternalServerError, Code: spec.Unknown, Message: "internal error"}).Write(w)
 		}()
 		next.ServeHTTP(answer, r)
 	})
@@ -112,23 +137,4 @@ func (b *begun) WriteHeader(status int) {
 func (b *begun) Write(p []byte) (int, error) {
 	b.yes = true
 	return b.ResponseWriter.Write(p)
-}
-
-func pullsOnly(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.Header().Set("Allow", "GET, HEAD")
-			refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "this registry is a mirror: it takes no pushes and no deletes")
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// refuse answers with an error body of the distribution-spec.
-func refuse(w http.ResponseWriter, status int, code, message string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}})
 }

@@ -1,13 +1,12 @@
-package store
+package serve
 
 import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os/exec"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,13 +15,13 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"lastro/mirror"
+	"lastro/store"
 	"lastro/store/layout"
 )
 
-func handler(t testing.TB, s *Store) http.Handler {
+func handler(t testing.TB, s *store.Store, o Options) http.Handler {
 	t.Helper()
-	h, err := s.Handler()
+	h, err := New(s, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,10 +53,10 @@ func errorCode(t testing.TB, w *httptest.ResponseRecorder) string {
 }
 
 func TestPullsAreAnsweredExactly(t *testing.T) {
-	s := open(t, memory(t), Options{})
+	s := opened(t, memory(t))
 	m := newImage("a", true)
-	mustPut(t, s, m, "lib/a", "v1")
-	h := handler(t, s)
+	m.put(t, s, "lib/a", "v1")
+	h := handler(t, s, Options{})
 	root, layer := m.root.Digest.String(), digest.FromString("shared").String()
 	raw := string(m.content[m.root.Digest])
 	index, octets := ocispec.MediaTypeImageIndex, "application/octet-stream"
@@ -113,11 +112,11 @@ func TestPullsAreAnsweredExactly(t *testing.T) {
 }
 
 func TestWhatIsNotHereIsRefusedInTheSpecsWords(t *testing.T) {
-	s := open(t, memory(t), Options{})
+	s := opened(t, memory(t))
 	m := newImage("a", true)
-	mustPut(t, s, m, "lib/a", "v1")
-	mustPut(t, s, newImage("b", false), "lib/b", "v1")
-	h := handler(t, s)
+	m.put(t, s, "lib/a", "v1")
+	newImage("b", false).put(t, s, "lib/b", "v1")
+	h := handler(t, s, Options{})
 	unknown, foreign := digest.FromString("unknown").String(), digest.FromString("layer of b-amd64").String()
 	for _, c := range []struct {
 		name, path string
@@ -156,21 +155,20 @@ func TestWhatIsNotHereIsRefusedInTheSpecsWords(t *testing.T) {
 }
 
 func TestPushesAndDeletesAreRefused(t *testing.T) {
-	s := open(t, memory(t), Options{})
+	s := opened(t, memory(t))
 	m := newImage("a", false)
-	mustPut(t, s, m, "a", "v1")
-	h := handler(t, s)
+	m.put(t, s, "a", "v1")
+	h := handler(t, s, Options{})
 	for _, c := range [][2]string{
 		{"POST", "/v2/a/blobs/uploads/"}, {"POST", "/v2/a/blobs/uploads/?mount=sha256:x&from=b"}, {"PATCH", "/v2/a/blobs/uploads/x"},
 		{"PUT", "/v2/a/manifests/v1"}, {"DELETE", "/v2/a/manifests/v1"}, {"DELETE", "/v2/a/manifests/" + m.root.Digest.String()},
-		{"DELETE", "/v2/a/blobs/" + digest.FromString("shared").String()}, {"POST", "/v2/"}, {"PUT", "/"},
+		{"DELETE", "/v2/a/blobs/" + digest.FromString("shared").String()}, {"POST", "/v2/"}, {"PUT", "/"}, {"GET", "/v2/a/blobs/uploads/x"},
 	} {
 		w := ask(h, c[0], c[1])
 		if code := errorCode(t, w); w.Code != 405 || code != "UNSUPPORTED" || w.Header().Get("Allow") != "GET, HEAD" || w.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("%v: %d %s %v", c, w.Code, code, w.Header())
 		}
 	}
-	checkWhole(t, s)
 }
 
 // follow lists all pages from target on.
@@ -195,25 +193,26 @@ func follow(t testing.TB, h http.Handler, target, key string) (names []string, p
 }
 
 func TestListsComeInPages(t *testing.T) {
-	s := open(t, memory(t), Options{})
+	dir := memory(t)
+	s := opened(t, dir)
 	m := newImage("a", false)
 	tags, repos := []string{"A", "v1", "v10", "v2", "w"}, []string{"a", "a/b", "a-b", "b/c"}
 	for _, tag := range tags {
-		mustPut(t, s, m, "a", tag)
+		m.put(t, s, "a", tag)
 	}
 	for _, repo := range repos[1:] {
-		mustPut(t, s, m, repo, "v1")
+		m.put(t, s, repo, "v1")
 	}
 	// A crash leaves folders of tags without a link, or with an empty one.
 	for _, text := range []string{"v11/current", "v12/index"} {
-		if err := s.tree.Folder(layout.Tags("a") + "/" + text); err != nil {
+		if err := os.MkdirAll(filepath.Join(dir, "registry", layout.Tags("a"), text), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.tree.Driver().PutContent(t.Context(), "/"+layout.Tag("a", "v13"), nil); err != nil {
+	if err := s.Driver().PutContent(t.Context(), "/"+layout.Tag("a", "v13"), nil); err != nil {
 		t.Fatal(err)
 	}
-	h := handler(t, s)
+	h := handler(t, s, Options{})
 	for n, want := range map[string]int{"": 1, "?n=1": 5, "?n=2": 3, "?n=5": 1, "?n=5000": 1, "?last=v10": 1, "?n=2&last=": 3} {
 		names, pages := follow(t, h, "/v2/a/tags/list"+n, "tags")
 		wanted := tags
@@ -236,10 +235,10 @@ func TestListsComeInPages(t *testing.T) {
 }
 
 func TestReferrersAreThoseThatAreServed(t *testing.T) {
-	s := open(t, memory(t), Options{})
+	s := opened(t, memory(t))
 	m := newImage("a", false)
-	mustPut(t, s, m, "a", "v1")
-	h := handler(t, s)
+	m.put(t, s, "a", "v1")
+	h := handler(t, s, Options{})
 	kind := "application/vnd.example.signature"
 	list := func(query string) ocispec.Index {
 		var out ocispec.Index
@@ -262,7 +261,7 @@ func TestReferrersAreThoseThatAreServed(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	// The ledger knows of more when a publication was cut short.
-	late := &image{content: map[digest.Digest][]byte{}}
+	late := &image{}
 	late.single("late", &m.root)
 	if err := s.Ledger().RecordGraph(t.Context(), "a", late.manifests, nil); err != nil {
 		t.Fatal(err)
@@ -270,86 +269,39 @@ func TestReferrersAreThoseThatAreServed(t *testing.T) {
 	if got := list("").Manifests; len(got) != 1 {
 		t.Errorf("one that is not served is listed: %+v", got)
 	}
-	checkWhole(t, s)
 	if w := ask(h, "GET", "/v2/nowhere/referrers/"+m.root.Digest.String()); w.Code != 200 {
 		t.Errorf("an unknown repository: %d", w.Code)
 	}
 }
 
 func TestManifestsThatDistributionRefusesAreServed(t *testing.T) {
-	s := open(t, memory(t), Options{})
-	h := handler(t, s)
+	s := opened(t, memory(t))
+	h := handler(t, s, Options{})
 	for name, document := range map[string]any{
 		"larger than 4 MiB":           map[string]any{"schemaVersion": 2, "mediaType": ocispec.MediaTypeImageIndex, "manifests": []any{}, "annotations": map[string]string{"x": strings.Repeat("x", 5<<20)}},
 		"an artifact manifest":        map[string]any{"mediaType": "application/vnd.oci.artifact.manifest.v1+json", "artifactType": "x/y"},
 		"of a type that nobody knows": map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.example.thing+json"},
 		"without a media type":        map[string]any{"schemaVersion": 2, "manifests": []any{}},
 	} {
-		m := &image{content: map[digest.Digest][]byte{}}
-		raw, err := json.Marshal(document)
-		if err != nil {
-			t.Fatal(err)
-		}
-		parsed, err := mirror.ParseManifest(m.blob("", raw), raw)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m.manifests, m.root = []mirror.Manifest{parsed}, parsed.Descriptor
-		mustPut(t, s, m, "a", "v1")
-		if w := ask(h, "GET", "/v2/a/manifests/v1"); w.Code != 200 || !bytes.Equal(w.Body.Bytes(), raw) || w.Header().Get("Content-Type") != parsed.Descriptor.MediaType {
+		m := &image{}
+		parsed := m.manifest(document)
+		raw := m.content[parsed.Digest]
+		m.put(t, s, "a", "v1")
+		if w := ask(h, "GET", "/v2/a/manifests/v1"); w.Code != 200 || !bytes.Equal(w.Body.Bytes(), raw) || w.Header().Get("Content-Type") != parsed.MediaType {
 			t.Errorf("%s: %d %v", name, w.Code, w.Header())
 		}
 	}
 }
 
 func TestADamagedManifestIsNotServed(t *testing.T) {
-	s := open(t, memory(t), Options{})
+	s := opened(t, memory(t))
 	m := newImage("a", false)
-	mustPut(t, s, m, "a", "v1")
-	if err := s.tree.Driver().PutContent(t.Context(), "/"+layout.Data(m.root.Digest), bytes.ToUpper(m.content[m.root.Digest])); err != nil {
+	m.put(t, s, "a", "v1")
+	if err := s.Driver().PutContent(t.Context(), "/"+layout.Data(m.root.Digest), bytes.ToUpper(m.content[m.root.Digest])); err != nil {
 		t.Fatal(err)
 	}
-	w := ask(handler(t, s), "GET", "/v2/a/manifests/v1")
+	w := ask(handler(t, s, Options{}), "GET", "/v2/a/manifests/v1")
 	if w.Code != 500 || errorCode(t, w) != "UNKNOWN" {
 		t.Errorf("got %d %q", w.Code, w.Body)
-	}
-}
-
-func TestAPanicBecomesAnAnswerOrABrokenConnection(t *testing.T) {
-	var log bytes.Buffer
-	s := open(t, memory(t), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
-	w := ask(s.recovering(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("nil platform") })), "GET", "/v2/")
-	if w.Code != 500 || errorCode(t, w) != "UNKNOWN" || !strings.Contains(log.String(), "nil platform") {
-		t.Errorf("got %d %q, log %q", w.Code, w.Body, log.String())
-	}
-	defer func() {
-		if p := recover(); p != http.ErrAbortHandler {
-			t.Errorf("a panic after the answer began ends with %v", p)
-		}
-	}()
-	ask(s.recovering(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Write([]byte("half"))
-		panic("nil platform")
-	})), "GET", "/v2/")
-}
-
-func TestWhatDistributionLogsOfAMissIsOnlyForDebugging(t *testing.T) {
-	var log bytes.Buffer
-	s := open(t, memory(t), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
-	ask(handler(t, s), "GET", "/v2/nowhere/manifests/v1")
-	if log.Len() > 0 {
-		t.Errorf("logged %s", log.String())
-	}
-}
-
-func TestNoTelemetryExporterIsLinked(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for dep := range strings.Lines(string(out)) {
-		if strings.Contains(dep, "otlp") || strings.Contains(dep, "google.golang.org/grpc") || strings.Contains(dep, filepath.Join("storage", "driver", "filesystem")) {
-			t.Errorf("linked: %s", dep)
-		}
 	}
 }

@@ -1,0 +1,103 @@
+package push
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"lastro/store"
+)
+
+func open(t testing.TB) *store.Store {
+	t.Helper()
+	s, err := store.Open(t.TempDir(), store.Options{Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func ask(h http.Handler, method, target string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(method, target, nil))
+	return w
+}
+
+// errorCode is the code of an error body of the distribution-spec.
+func errorCode(t testing.TB, w *httptest.ResponseRecorder) string {
+	t.Helper()
+	var body struct {
+		Errors []struct{ Code, Message string }
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || len(body.Errors) != 1 {
+		t.Errorf("body %q: %v", w.Body, err)
+		return ""
+	}
+	return body.Errors[0].Code
+}
+
+func TestPushesAndDeletesAreRefused(t *testing.T) {
+	h, err := New(open(t), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range [][2]string{
+		{"POST", "/v2/a/blobs/uploads/"}, {"POST", "/v2/a/blobs/uploads/?mount=sha256:x&from=b"}, {"PATCH", "/v2/a/blobs/uploads/x"},
+		{"PUT", "/v2/a/manifests/v1"}, {"DELETE", "/v2/a/manifests/v1"},
+	} {
+		w := ask(h, c[0], c[1])
+		if code := errorCode(t, w); w.Code != 405 || code != "UNSUPPORTED" || w.Header().Get("Allow") != "GET, HEAD" || w.Header().Get("Content-Type") != "application/json" {
+			t.Errorf("%v: %d %s %v", c, w.Code, code, w.Header())
+		}
+	}
+}
+
+func TestAPanicBecomesAnAnswerOrABrokenConnection(t *testing.T) {
+	var log bytes.Buffer
+	h := &handler{log: slog.New(slog.NewTextHandler(&log, nil))}
+	w := ask(h.recovering(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("nil platform") })), "PUT", "/v2/")
+	if w.Code != 500 || errorCode(t, w) != "UNKNOWN" || !strings.Contains(log.String(), "nil platform") {
+		t.Errorf("got %d %q, log %q", w.Code, w.Body, log.String())
+	}
+	defer func() {
+		if p := recover(); p != http.ErrAbortHandler {
+			t.Errorf("a panic after the answer began ends with %v", p)
+		}
+	}()
+	ask(h.recovering(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Write([]byte("half"))
+		panic("nil platform")
+	})), "PUT", "/v2/")
+}
+
+func TestWhatDistributionLogsOfAMissIsOnlyForDebugging(t *testing.T) {
+	var log bytes.Buffer
+	h := &handler{store: open(t), log: slog.New(slog.NewTextHandler(&log, nil))}
+	if err := h.start(); err != nil {
+		t.Fatal(err)
+	}
+	ask(h.app, "GET", "/v2/nowhere/manifests/v1")
+	if log.Len() > 0 {
+		t.Errorf("logged %s", log.String())
+	}
+}
+
+func TestNoTelemetryExporterIsLinked(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dep := range strings.Lines(string(out)) {
+		if strings.Contains(dep, "otlp") || strings.Contains(dep, "google.golang.org/grpc") || strings.Contains(dep, filepath.Join("storage", "driver", "filesystem")) {
+			t.Errorf("linked: %s", dep)
+		}
+	}
+}
