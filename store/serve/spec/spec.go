@@ -26,6 +26,29 @@ const (
 	Referrers Kind = "referrers" // /v2/<name>/referrers/<digest>
 )
 
+// Action is what a client wants to do with a repository.
+type Action string
+
+// The actions.
+const (
+	Pull   Action = "pull"
+	Push   Action = "push"
+	Delete Action = "delete"
+)
+
+// Action is what a request with this method wants to do.
+func (q Request) Action(method string) Action {
+	switch {
+	case q.Kind == Uploads:
+		return Push
+	case method == http.MethodGet || method == http.MethodHead:
+		return Pull
+	case method == http.MethodDelete:
+		return Delete
+	}
+	return Push
+}
+
 // Request is what a path asks for.
 type Request struct {
 	Kind Kind

@@ -63,6 +63,22 @@ func TestNamesAndDigestsAreChecked(t *testing.T) {
 	}
 }
 
+func TestARequestSaysWhatItWantsToDo(t *testing.T) {
+	for _, c := range []struct {
+		method string
+		kind   Kind
+		want   Action
+	}{
+		{"GET", Manifests, Pull}, {"HEAD", Blobs, Pull}, {"GET", Base, Pull}, {"GET", Referrers, Pull},
+		{"PUT", Manifests, Push}, {"POST", Uploads, Push}, {"GET", Uploads, Push}, {"DELETE", Uploads, Push},
+		{"DELETE", Manifests, Delete}, {"DELETE", Blobs, Delete}, {"OPTIONS", Manifests, Push},
+	} {
+		if got := (Request{Kind: c.kind}).Action(c.method); got != c.want {
+			t.Errorf("%s of %s: %s, want %s", c.method, c.kind, got, c.want)
+		}
+	}
+}
+
 func TestARefusalIsAnAnswer(t *testing.T) {
 	w := httptest.NewRecorder()
 	(&Refusal{Status: 503, Code: Unavailable, Message: `say "when"`, Header: http.Header{"Retry-After": {"3"}}}).Write(w)
