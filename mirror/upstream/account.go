@@ -192,31 +192,6 @@ func (r *Registry) slowDown(a *account, n int, sent time.Time, s *statusError) {
 	r.log.Info("upstream limits requests", "upstream", r.host, "credentials", a.credentials.String(), "attempt", n, "in", wait, "err", s)
 }
 
-// renewed looks the configured credentials up again after they were refused,
-// and reports whether they are others now.
-func (r *Registry) renewed(ctx context.Context, refused []*account) bool {
-	if r.renew == nil || !slices.ContainsFunc(refused, func(a *account) bool { return a.credentials.written() }) {
-		return false
-	}
-	select {
-	case r.renewing <- struct{}{}:
-		defer func() { <-r.renewing }()
-	case <-ctx.Done():
-		return false
-	}
-	before := r.accounts.all("")
-	if !slices.Equal(before, refused) {
-		return true // another request was quicker
-	}
-	now, err := r.renew(ctx)
-	if err != nil {
-		r.log.Warn("upstream credentials cannot be read again", "upstream", r.host, "err", err)
-		return false
-	}
-	r.accounts.replace(orDocker(now), r.newAccount)
-	return !slices.Equal(before, r.accounts.all(""))
-}
-
 // Budget is how many pulls may be made, over all credentials.
 func (r *Registry) Budget() mirror.Budget {
 	var sum mirror.Budget

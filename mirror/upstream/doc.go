@@ -45,7 +45,8 @@
 // refused (401, 403) or cannot be found leaves the request to the others, and
 // whoever is let into a repository is asked first there from then on. When all
 // are refused and a password or token of the configuration is among them,
-// Options.Renew may give others.
+// Options.Settings may give others, for the same address. So it is with those of
+// mirrors, and at the API that Settings.Catalog names.
 //
 // # Mirrors
 //

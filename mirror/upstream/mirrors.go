@@ -22,14 +22,7 @@ func (r *Registry) openMirrors(s Settings, o Options) error {
 		if err != nil {
 			return fmt.Errorf("upstream %s: mirrors[%d]: %w", r.host, i, err)
 		}
-		there := Settings{
-			Endpoint: m.URL, CA: s.CA, Credentials: m.Credentials,
-			Connections: s.Connections, RequestsPerSecond: s.RequestsPerSecond, Reserve: s.Reserve,
-		}
-		if len(m.Credentials) == 0 {
-			there.Credentials = Anonymous()
-		}
-		other, err := Open(u.Host, there, Options{Log: r.log, UserAgent: r.agent, Dial: o.Dial})
+		other, err := Open(u.Host, m.settings(s), Options{Log: r.log, UserAgent: r.agent, Dial: o.Dial, Settings: m.renewal(o.Settings)})
 		if err != nil {
 			return err
 		}
@@ -37,6 +30,19 @@ func (r *Registry) openMirrors(s Settings, o Options) error {
 		r.mirrors = append(r.mirrors, other)
 	}
 	return nil
+}
+
+// settings are those of an upstream's mirror. The upstream's credentials are
+// not among them.
+func (m Mirror) settings(of Settings) Settings {
+	s := Settings{
+		Endpoint: m.URL, CA: of.CA, Credentials: m.Credentials,
+		Connections: of.Connections, RequestsPerSecond: of.RequestsPerSecond, Reserve: of.Reserve,
+	}
+	if len(m.Credentials) == 0 {
+		s.Credentials = Anonymous()
+	}
+	return s
 }
 
 // somewhere reads from the upstream, and where that fails from its mirrors, in

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,25 +90,39 @@ func (s Settings) checkCatalog() error {
 // not what the registry allows.
 func (r *Registry) fromAPI(ctx context.Context, namespace string) iter.Seq2[string, error] {
 	aside := &account{limit: limit.NewAccount(0)}
+	var shown []*account
 	return catalog.Catalog{
-		Host: r.host, Address: r.catalog, Login: r.catalogLogin, Log: r.log,
+		Host: r.host, Address: r.catalog, Log: r.log,
 		Do: func(req *http.Request) (*http.Response, error) { return r.aside(aside, req) },
+		Login: func(ctx context.Context) (username, password string, err error) {
+			shown = r.shown()
+			return firstLogin(ctx, shown)
+		},
+		Renew: func(ctx context.Context) bool { return r.renewed(ctx, shown) },
 	}.Repositories(ctx, namespace)
 }
 
-// catalogLogin is the first of the credentials with a password. Those for an
-// endpoint elsewhere are not shown to the API of the host.
-func (r *Registry) catalogLogin(ctx context.Context) (username, password string, err error) {
+// shown are the accounts that the API beside the registry may see. Those for an
+// endpoint elsewhere are not for the API of the host.
+func (r *Registry) shown() []*account {
 	if r.elsewhere && r.catalog.Host != r.endpoint.Host {
-		return "", "", nil
+		return nil
 	}
-	for _, a := range r.accounts.all("") {
+	return r.accounts.all("")
+}
+
+// firstLogin is the first of the credentials with a password. Those that cannot
+// be found leave the list to the others.
+func firstLogin(ctx context.Context, all []*account) (username, password string, err error) {
+	var missing error
+	for _, a := range all {
 		found, err := a.found(ctx)
-		if err != nil || found.Password != "" {
-			return found.Username, found.Password, err
+		if found.Password != "" && err == nil {
+			return found.Username, found.Password, nil
 		}
+		missing = cmp.Or(missing, err)
 	}
-	return "", "", nil
+	return "", "", missing
 }
 
 // aside sends a request to an API beside the registry, again when its faults may

@@ -27,8 +27,14 @@ type Options struct {
 	UserAgent string       // "": "lastro"
 	Dial      Dial         // nil: over the network
 
-	// Renew gives the credentials that the configuration has now. It is called
-	// when a password or token of the settings is refused. nil: they stay.
+	// Settings gives those that the configuration has now. It is called when a
+	// password or token of the configuration is refused, here or at a mirror. Only
+	// credentials are taken from it, and only those for the address that refused
+	// the old ones. nil: as Renew says.
+	Settings func(context.Context) (Settings, error)
+
+	// Renew is Settings for whoever knows only the upstream's own credentials, not
+	// those of its mirrors. nil: they stay.
 	Renew func(context.Context) ([]Credentials, error)
 }
 
@@ -104,7 +110,7 @@ func Open(host string, s Settings, o Options) (*Registry, error) {
 		bandwidth: limit.Bytes(s.Bandwidth),
 		stall:     stallTimeout,
 		reserve:   s.Reserve,
-		renew:     o.Renew, renewing: make(chan struct{}, 1),
+		renew:     o.renewal(host, endpoint), renewing: make(chan struct{}, 1),
 		catalog: list, elsewhere: s.elsewhere(host),
 	}
 	if r.log == nil {

@@ -23,8 +23,11 @@ type Catalog struct {
 	// only, and leaves the credentials behind when they leave the host.
 	Do func(*http.Request) (*http.Response, error)
 	// Login is the name and password for the host, "" without. It is called once
-	// for each list.
+	// for each list, and once more when Renew says so.
 	Login func(context.Context) (username, password string, err error)
+	// Renew is called when the list refuses what Login gave, once for each list. It
+	// reports whether Login may give something else now. nil: it does not.
+	Renew func(context.Context) bool
 	Log   *slog.Logger // nil: nothing is logged
 }
 
@@ -145,11 +148,10 @@ func (c Catalog) begin(ctx context.Context, namespace string) (r reader, at *url
 	case !valid(namespace + "/app"):
 		return r, nil, p, fmt.Errorf("only the repositories of one namespace are listed: begin the pattern with it (example: %s/%s/**)", c.Host, example(c.Host))
 	}
-	header, err := a.authorize(ctx, c)
-	if err != nil {
+	r = reader{Catalog: c, api: a}
+	if err := r.login(ctx); err != nil {
 		return r, nil, p, err
 	}
-	r = reader{c, a, header}
 	for _, place := range a.places(namespace) {
 		at = c.Address.JoinPath(place)
 		at.RawQuery = a.query

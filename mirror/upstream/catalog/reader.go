@@ -23,7 +23,35 @@ type reader struct {
 
 const maxPage = 8 << 20
 
-func (r reader) page(ctx context.Context, at *url.URL) (page, error) {
+// login learns what requests carry, with other credentials if some are refused.
+func (r *reader) login(ctx context.Context) (err error) {
+	r.header, err = r.authorize(ctx, r.Catalog)
+	if notLetIn(err) && r.renewed(ctx) {
+		r.header, err = r.authorize(ctx, r.Catalog)
+	}
+	return err
+}
+
+// renewed reports whether there are other credentials, once.
+func (r *reader) renewed(ctx context.Context) bool {
+	renew := r.Renew
+	r.Renew = nil
+	return renew != nil && renew(ctx)
+}
+
+// page reads one page, with other credentials if those it had are refused.
+func (r *reader) page(ctx context.Context, at *url.URL) (page, error) {
+	p, err := r.ask(ctx, at)
+	if !notLetIn(err) || !r.renewed(ctx) {
+		return p, err
+	}
+	if err := r.login(ctx); err != nil {
+		return page{}, err
+	}
+	return r.ask(ctx, at)
+}
+
+func (r *reader) ask(ctx context.Context, at *url.URL) (page, error) {
 	resp, raw, err := send(ctx, r.Catalog, http.MethodGet, at, r.header, nil)
 	if err != nil {
 		return page{}, err
@@ -39,7 +67,7 @@ func (r reader) page(ctx context.Context, at *url.URL) (page, error) {
 }
 
 // next is where the page after one is: on the same host, and without leaving TLS.
-func (r reader) next(at *url.URL, link string) (*url.URL, error) {
+func (r *reader) next(at *url.URL, link string) (*url.URL, error) {
 	next, err := at.Parse(link)
 	switch {
 	case err != nil || next.User != nil:

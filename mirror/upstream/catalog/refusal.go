@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -25,8 +26,15 @@ func (e *statusError) Is(target error) bool {
 	return target == fs.ErrNotExist && e.status == http.StatusNotFound
 }
 
+// notLetIn reports whether credentials were refused, and not limited.
+func notLetIn(err error) bool {
+	s, ok := errors.AsType[*statusError](err)
+	_, later := errors.AsType[*mirror.ThrottledError](err)
+	return ok && !later && (s.status == http.StatusUnauthorized || s.status == http.StatusForbidden)
+}
+
 // refusal is what an answer other than a list means.
-func (r reader) refusal(resp *http.Response, raw []byte) error {
+func (r *reader) refusal(resp *http.Response, raw []byte) error {
 	_, token, _ := strings.Cut(r.header.Get("Authorization"), " ")
 	err := refused(resp, said(raw, token))
 	if limited(resp) {
