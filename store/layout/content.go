@@ -39,6 +39,8 @@ const (
 	// writeOut is how much is written before the kernel is asked to begin
 	// writing it to disk, so that the final sync has little left to do.
 	writeOut = 8 << 20
+	// followedPortion is what is written at a time while somebody follows.
+	followedPortion = 32 << 10
 )
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
@@ -125,23 +127,35 @@ func Explain(err error) error {
 func partial(d digest.Digest) string { return d.Algorithm().String() + "/" + d.Encoded() }
 
 func (t *Tree) ingest(ctx context.Context, desc ocispec.Descriptor, fetch mirror.Fetch) error {
-	name := partial(desc.Digest)
-	f, err := t.openPartial(name)
+	f, err := t.openPartial(partial(desc.Digest))
 	if err != nil {
 		return onDisk(err)
 	}
-	w := &writer{tree: t, file: f, desc: desc, fetch: fetch, hash: desc.Digest.Algorithm().Hash()}
-	if err := errors.Join(w.fill(ctx), onDisk(f.Close())); err != nil {
-		if errors.Is(err, ErrDigest) || errors.Is(err, ErrSize) || errors.Is(err, errUnsynced) {
-			err = errors.Join(err, t.scratch.Remove(name))
-		}
+	w := &writer{tree: t, file: f, desc: desc, fetch: fetch, hash: desc.Digest.Algorithm().Hash(), arrival: t.arrivals.begin(desc, f)}
+	err = t.keep(desc, w.fill(ctx))
+	return errors.Join(err, onDisk(w.arrival.end(err, useless(err))))
+}
+
+// keep gives content its name, or the place where it waits for one. After an
+// error what came stays, to be continued, unless it is of no use.
+func (t *Tree) keep(desc ocispec.Descriptor, err error) error {
+	name := partial(desc.Digest)
+	switch {
+	case useless(err):
+		return errors.Join(err, t.scratch.Remove(name))
+	case err != nil:
 		return err
-	}
-	if desc.Size <= small {
+	case desc.Size <= small:
 		t.waiting.add(desc)
 		return nil
+	default:
+		return onDisk(t.rename(name, Data(desc.Digest)))
 	}
-	return onDisk(t.rename(name, Data(desc.Digest)))
+}
+
+// useless says that nobody may continue what came.
+func useless(err error) bool {
+	return errors.Is(err, ErrDigest) || errors.Is(err, ErrSize) || errors.Is(err, errUnsynced)
 }
 
 func (t *Tree) openPartial(name string) (*os.File, error) {
@@ -182,6 +196,8 @@ type writer struct {
 	hash  hash.Hash
 	size  int64 // written and hashed
 	out   int64 // handed to the disk
+
+	arrival *arrival
 }
 
 func (w *writer) fill(ctx context.Context) error {
@@ -233,6 +249,7 @@ func (w *writer) resume(ctx context.Context, buf []byte) error {
 		n, err := w.file.ReadAt(buf, w.size)
 		w.hash.Write(buf[:n])
 		w.size += int64(n)
+		w.arrival.advance(w.size)
 		if err == io.EOF {
 			return nil
 		}
@@ -252,7 +269,7 @@ func (w *writer) receive(ctx context.Context, buf []byte) error {
 		return err
 	}
 	for {
-		n, err := readFull(body, buf)
+		n, err := readFull(body, w.portion(buf))
 		if err := w.append(buf[:n]); err != nil {
 			return err
 		}
@@ -265,6 +282,15 @@ func (w *writer) receive(ctx context.Context, buf []byte) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// portion is how much of buf is filled before it is written. Who follows gets
+// bytes sooner, at the price of more writes.
+func (w *writer) portion(buf []byte) []byte {
+	if w.arrival.isFollowed() {
+		return buf[:min(len(buf), followedPortion)]
+	}
+	return buf
 }
 
 // readFull fills buf. io.EOF is a body that ended as it should, and that only:
@@ -294,6 +320,7 @@ func (w *writer) align(body io.Reader, start int64) error {
 
 // restart forgets what is there.
 func (w *writer) restart() error {
+	w.arrival.discard()
 	w.hash.Reset()
 	w.size, w.out = 0, 0
 	return w.file.Truncate(0)
@@ -321,6 +348,7 @@ func (w *writer) append(p []byte) error {
 	}
 	w.hash.Write(p)
 	w.size += int64(len(p))
+	w.arrival.advance(w.size)
 	if w.size-w.out >= writeOut {
 		// Only a hint: the sync that counts is fdatasync.
 		_ = unix.SyncFileRange(int(w.file.Fd()), w.out, w.size-w.out, unix.SYNC_FILE_RANGE_WRITE)

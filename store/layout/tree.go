@@ -17,14 +17,15 @@ import (
 
 // Tree is a registry's folder. Its methods may be called from many goroutines.
 type Tree struct {
-	root    folder   // <root>
-	scratch folder   // <scratch>, on the same filesystem
-	whole   *os.File // open from the start: syncfs tells an open file of every fault since then
-	options Options
-	barrier barrier
-	waiting waiting
-	flights flights
-	names   atomic.Uint64
+	root     folder   // <root>
+	scratch  folder   // <scratch>, on the same filesystem
+	whole    *os.File // open from the start: syncfs tells an open file of every fault since then
+	options  Options
+	barrier  barrier
+	waiting  waiting
+	flights  flights
+	arrivals arrivals
+	names    atomic.Uint64
 }
 
 // Options change how a tree is opened. The zero value is ready.
