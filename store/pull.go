@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -13,13 +14,38 @@ import (
 	"lastro/store/layout"
 )
 
+// ServesManifest says whether repo serves a manifest: nil when it does,
+// fs.ErrNotExist when not. It reads no content.
+func (s *Store) ServesManifest(repo string, d digest.Digest) error {
+	if err := errors.Join(layout.CheckRepository(repo), layout.CheckDigest(d)); err != nil {
+		return err
+	}
+	return s.revision(repo, d)
+}
+
+// BlobSize is the length of a blob that repo serves; fs.ErrNotExist.
+func (s *Store) BlobSize(repo string, d digest.Digest) (int64, error) {
+	if err := s.servesBlob(repo, d); err != nil {
+		return 0, err
+	}
+	info, err := s.tree.Stat(layout.Data(d))
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+func (s *Store) servesBlob(repo string, d digest.Digest) error {
+	if err := errors.Join(layout.CheckRepository(repo), layout.CheckDigest(d)); err != nil {
+		return err
+	}
+	return s.linked(layout.Layer(repo, d), d)
+}
+
 // OpenBlob opens a blob that repo serves; fs.ErrNotExist. It is not checked: it
 // was when it came. The caller closes it.
 func (s *Store) OpenBlob(repo string, d digest.Digest) (*os.File, error) {
-	if err := errors.Join(layout.CheckRepository(repo), layout.CheckDigest(d)); err != nil {
-		return nil, err
-	}
-	if err := s.linked(layout.Layer(repo, d), d); err != nil {
+	if err := s.servesBlob(repo, d); err != nil {
 		return nil, err
 	}
 	return s.tree.OpenFile(layout.Data(d))
@@ -45,6 +71,11 @@ func (s *Store) Serves(repo string) (bool, error) {
 	}
 	_, err := s.tree.Stat(layout.Repositories + "/" + repo + "/_manifests")
 	return err == nil, ignoreGone(err)
+}
+
+// Follow opens content from an offset, held or coming: see [layout.Tree.Follow].
+func (s *Store) Follow(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+	return s.tree.Follow(ctx, desc, offset)
 }
 
 // Driver is the registry's folder as distribution sees it.

@@ -30,8 +30,8 @@ func opened(t testing.TB, dir string) *store.Store {
 	return s
 }
 
-// memory is a new folder that needs no disk where there is such a thing.
-func memory(t testing.TB) string {
+// folder is a new folder that needs no disk where there is such a thing.
+func folder(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "lastro-test-")
 	if err != nil {

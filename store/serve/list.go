@@ -5,19 +5,14 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
-	"strings"
-
-	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lastro/store/layout"
 	"lastro/store/serve/spec"
 )
 
-// maxPage is how many names one answer lists at most.
+// maxPage is how many names one answer lists at most to who asks for a number,
+// and of the catalog to everybody.
 const maxPage = 1000
 
 // page is the part of a list that a client asks for.
@@ -27,9 +22,8 @@ type page struct {
 }
 
 func (x *exchange) page(limit int) (page, error) {
-	q := x.r.URL.Query()
-	p := page{limit: limit, last: q.Get("last")}
-	text := q.Get("n")
+	p := page{limit: limit, last: param(x.r, "last")}
+	text := param(x.r, "n")
 	if text == "" {
 		return p, nil
 	}
@@ -45,37 +39,46 @@ func (x *exchange) page(limit int) (page, error) {
 // when more follow.
 func (x *exchange) list(p page, names []string, more bool, body any) error {
 	if more && len(names) > 0 {
-		next := url.URL{Path: x.r.URL.Path, RawQuery: url.Values{"n": {strconv.Itoa(p.limit)}, "last": {names[len(names)-1]}}.Encode()}
-		x.w.Header().Set("Link", fmt.Sprintf(`<%s>; rel="next"`, next.String()))
+		x.next(url.Values{"n": {strconv.Itoa(p.limit)}, "last": {names[len(names)-1]}})
 	}
 	return x.json("application/json", body)
 }
 
+// next tells the client where its list goes on.
+func (x *exchange) next(query url.Values) {
+	if ns := param(x.r, "ns"); ns != "" {
+		query.Set("ns", ns)
+	}
+	to := url.URL{Path: x.r.URL.Path, RawQuery: query.Encode()}
+	x.w.Header().Set("Link", fmt.Sprintf(`<%s>; rel="next"`, to.String()))
+}
+
 func (x *exchange) json(mediaType string, body any) error {
-	x.w.Header().Set("Content-Type", mediaType)
-	x.begun = true
-	return json.NewEncoder(x.w).Encode(body)
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	return x.send(mediaType, append(raw, '\n'))
 }
 
 // all is a page without an end: the distribution-spec lists all tags to who
 // does not ask for a number.
 const all = int(^uint(0) >> 1)
 
-// tags lists the tags that can be pulled. A tag that cannot be read is listed:
-// it is here, and pulling it says what is wrong.
+// tags lists the tags of a repository, under the name that it was asked by.
 func (x *exchange) tags() error {
 	p, err := x.page(all)
 	if err != nil {
 		return err
 	}
-	if here, err := x.store.Serves(x.Repo); err != nil || !here {
+	if here, err := x.store.Serves(x.repo); err != nil || !here {
 		if err == nil {
-			err = x.unknown()
+			err = x.unknownName()
 		}
 		return err
 	}
 	names, more := []string{}, false
-	for tag, err := range x.store.Tags(x.r.Context(), x.Repo) {
+	for tag, err := range x.store.Tags(x.r.Context(), x.repo) {
 		if err != nil && tag.Name == "" {
 			return err
 		}
@@ -87,21 +90,24 @@ func (x *exchange) tags() error {
 		}
 		names = append(names, tag.Name)
 	}
-	return x.list(p, names, more, map[string]any{"name": x.Repo, "tags": names})
+	return x.list(p, names, more, struct {
+		Name string   `json:"name"`
+		Tags []string `json:"tags"`
+	}{x.Repo, names})
 }
 
-// catalog lists the repositories, in the order of their paths.
+// catalog lists the repositories that the client may see, ordered by name.
 func (x *exchange) catalog() error {
 	p, err := x.page(maxPage)
 	if err != nil {
 		return err
 	}
 	names, more := []string{}, false
-	for repo, err := range x.store.Repositories(x.r.Context()) {
+	for repo, err := range x.store.Ledger().Repositories(x.r.Context()) {
 		if err != nil {
 			return err
 		}
-		if !pathLess(p.last, repo) || layout.CheckRepository(repo) != nil {
+		if repo <= p.last || !x.shows(repo) {
 			continue
 		}
 		if more = len(names) == p.limit; more {
@@ -109,30 +115,17 @@ func (x *exchange) catalog() error {
 		}
 		names = append(names, repo)
 	}
-	return x.list(p, names, more, map[string]any{"repositories": names})
+	return x.list(p, names, more, struct {
+		Repositories []string `json:"repositories"`
+	}{names})
 }
 
-// pathLess orders as a walk does: what is in a folder before the folder's next
-// neighbour.
-func pathLess(a, b string) bool {
-	return strings.ReplaceAll(a, "/", "\x00") < strings.ReplaceAll(b, "/", "\x00")
-}
-
-// referrers answers from the ledger, as the distribution-spec says: an empty
-// index when there are none.
-func (x *exchange) referrers(subject digest.Digest) error {
-	list, err := x.store.Referrers(x.r.Context(), x.Repo, subject)
-	if err != nil {
-		return err
+// shows reports whether the catalog has a repository. The ledger knows of one
+// before it is served.
+func (x *exchange) shows(repo string) bool {
+	if x.o.Access != nil && !x.o.Access.Visible(x.r, repo) {
+		return false
 	}
-	if kind := x.r.URL.Query().Get("artifactType"); kind != "" {
-		list = slices.DeleteFunc(list, func(d ocispec.Descriptor) bool { return d.ArtifactType != kind })
-		x.w.Header().Set("OCI-Filters-Applied", "artifactType")
-	}
-	if list == nil {
-		list = []ocispec.Descriptor{}
-	}
-	return x.json(ocispec.MediaTypeImageIndex, ocispec.Index{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: list,
-	})
+	here, err := x.store.Serves(repo)
+	return here || err != nil
 }

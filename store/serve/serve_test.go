@@ -53,7 +53,7 @@ func errorCode(t testing.TB, w *httptest.ResponseRecorder) string {
 }
 
 func TestPullsAreAnsweredExactly(t *testing.T) {
-	s := opened(t, memory(t))
+	s := opened(t, folder(t))
 	m := newImage("a", true)
 	m.put(t, s, "lib/a", "v1")
 	h := handler(t, s, Options{})
@@ -112,7 +112,7 @@ func TestPullsAreAnsweredExactly(t *testing.T) {
 }
 
 func TestWhatIsNotHereIsRefusedInTheSpecsWords(t *testing.T) {
-	s := opened(t, memory(t))
+	s := opened(t, folder(t))
 	m := newImage("a", true)
 	m.put(t, s, "lib/a", "v1")
 	newImage("b", false).put(t, s, "lib/b", "v1")
@@ -155,7 +155,7 @@ func TestWhatIsNotHereIsRefusedInTheSpecsWords(t *testing.T) {
 }
 
 func TestPushesAndDeletesAreRefused(t *testing.T) {
-	s := opened(t, memory(t))
+	s := opened(t, folder(t))
 	m := newImage("a", false)
 	m.put(t, s, "a", "v1")
 	h := handler(t, s, Options{})
@@ -193,10 +193,10 @@ func follow(t testing.TB, h http.Handler, target, key string) (names []string, p
 }
 
 func TestListsComeInPages(t *testing.T) {
-	dir := memory(t)
+	dir := folder(t)
 	s := opened(t, dir)
 	m := newImage("a", false)
-	tags, repos := []string{"A", "v1", "v10", "v2", "w"}, []string{"a", "a/b", "a-b", "b/c"}
+	tags, repos := []string{"A", "v1", "v10", "v2", "w"}, []string{"a", "a-b", "a/b", "b/c"}
 	for _, tag := range tags {
 		m.put(t, s, "a", tag)
 	}
@@ -235,7 +235,7 @@ func TestListsComeInPages(t *testing.T) {
 }
 
 func TestReferrersAreThoseThatAreServed(t *testing.T) {
-	s := opened(t, memory(t))
+	s := opened(t, folder(t))
 	m := newImage("a", false)
 	m.put(t, s, "a", "v1")
 	h := handler(t, s, Options{})
@@ -275,7 +275,7 @@ func TestReferrersAreThoseThatAreServed(t *testing.T) {
 }
 
 func TestManifestsThatDistributionRefusesAreServed(t *testing.T) {
-	s := opened(t, memory(t))
+	s := opened(t, folder(t))
 	h := handler(t, s, Options{})
 	for name, document := range map[string]any{
 		"larger than 4 MiB":           map[string]any{"schemaVersion": 2, "mediaType": ocispec.MediaTypeImageIndex, "manifests": []any{}, "annotations": map[string]string{"x": strings.Repeat("x", 5<<20)}},
@@ -294,7 +294,7 @@ func TestManifestsThatDistributionRefusesAreServed(t *testing.T) {
 }
 
 func TestADamagedManifestIsNotServed(t *testing.T) {
-	s := opened(t, memory(t))
+	s := opened(t, folder(t))
 	m := newImage("a", false)
 	m.put(t, s, "a", "v1")
 	if err := s.Driver().PutContent(t.Context(), "/"+layout.Data(m.root.Digest), bytes.ToUpper(m.content[m.root.Digest])); err != nil {

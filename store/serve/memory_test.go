@@ -1,0 +1,60 @@
+package serve
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+)
+
+func TestMemoryIsBoundedAndKeepsWhatIsAskedFor(t *testing.T) {
+	var m memory
+	named := func(name string) *manifest {
+		return &manifest{raw: make([]byte, 1<<20), digest: digest.FromString(name)}
+	}
+	often := named("often")
+	m.put(often)
+	for i := range 200 {
+		m.put(named(fmt.Sprint(i)))
+		if _, ok := m.get(often.digest); !ok {
+			t.Fatalf("what is asked for all the time went after %d others", i)
+		}
+		size := 0
+		for _, half := range []map[digest.Digest]*manifest{m.young, m.old} {
+			for _, one := range half {
+				size += len(one.raw)
+			}
+		}
+		if size > memorySize {
+			t.Fatalf("%d bytes after %d", size, i)
+		}
+	}
+	if _, ok := m.get(digest.FromString("0")); ok {
+		t.Error("what nobody asked for stayed")
+	}
+	if _, ok := m.get(digest.FromString("199")); !ok {
+		t.Error("the newest went")
+	}
+	large := &manifest{raw: make([]byte, memoryMost+1), digest: digest.FromString("large")}
+	m.put(large)
+	if _, ok := m.get(large.digest); ok {
+		t.Error("one that is too large is kept")
+	}
+}
+
+func TestARememberedManifestIsServedByWhoServesIt(t *testing.T) {
+	s := opened(t, folder(t))
+	m := newImage("a", false)
+	m.put(t, s, "a", "v1")
+	newImage("b", false).put(t, s, "b", "v1")
+	h := handler(t, s, Options{})
+	root := m.root.Digest.String()
+	for range 2 {
+		if w := ask(h, "GET", "/v2/a/manifests/"+root); w.Code != 200 {
+			t.Fatalf("got %d", w.Code)
+		}
+		if w := ask(h, "GET", "/v2/b/manifests/"+root); w.Code != 404 {
+			t.Errorf("a repository that does not serve it: %d", w.Code)
+		}
+	}
+}

@@ -1,0 +1,110 @@
+package serve
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+func TestReferrersOfTheFallbackTagAreListed(t *testing.T) {
+	s := opened(t, folder(t))
+	m := newImage("a", false)
+	m.put(t, s, "a", "v1")
+	h := handler(t, s, Options{})
+	tag := "sha256-" + m.root.Digest.Encoded()
+	signature := m.manifests[len(m.manifests)-2].Descriptor
+
+	// An old attachment, which names no subject, one that is known already, and
+	// one that is not here.
+	old := &image{}
+	attached := old.single("old", nil)
+	attached.ArtifactType, attached.Annotations = "application/vnd.example.old", map[string]string{"by": "a client"}
+	absent := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("absent"), Size: 1}
+	old.absent = []digest.Digest{absent.Digest}
+	old.index(attached, signature, absent)
+	old.put(t, s, "a", tag)
+
+	list := func(query string) (digests []string) {
+		for _, d := range index(t, h, "/v2/a/referrers/"+m.root.Digest.String()+query).Manifests {
+			digests = append(digests, d.Digest.String())
+		}
+		return digests
+	}
+	want := []string{attached.Digest.String(), signature.Digest.String()}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, list("")); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{attached.Digest.String()}, list("?artifactType=application/vnd.example.old")); diff != "" {
+		t.Error(diff)
+	}
+
+	// What is under the tag and no index lists nothing.
+	other := &image{}
+	other.single("other", nil)
+	other.put(t, s, "a", tag)
+	if diff := cmp.Diff([]string{signature.Digest.String()}, list("")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// index asks for an index.
+func index(t testing.TB, h http.Handler, target string) (out ocispec.Index) {
+	t.Helper()
+	w := ask(h, "GET", target)
+	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || w.Code != 200 || w.Header().Get("Content-Type") != ocispec.MediaTypeImageIndex || out.Manifests == nil {
+		t.Fatalf("%s: %d %q", target, w.Code, w.Body)
+	}
+	return out
+}
+
+func TestManyReferrersComeInPages(t *testing.T) {
+	s := opened(t, folder(t))
+	m := newImage("a", false)
+	root := m.root
+	var want []string
+	for i := range 6 {
+		d := m.manifest(ocispec.Manifest{
+			MediaType: ocispec.MediaTypeImageManifest, ArtifactType: fmt.Sprintf("x/y%d", i%2), Subject: &root,
+			Config: ocispec.DescriptorEmptyJSON, Annotations: map[string]string{"long": strings.Repeat("x", 1<<20), "n": fmt.Sprint(i)},
+		})
+		m.blob("", []byte("{}"))
+		if i%2 == 0 {
+			want = append(want, d.Digest.String())
+		}
+	}
+	slices.Sort(want)
+	m.root = root
+	m.put(t, s, "a", "v1")
+	h := handler(t, s, Options{})
+	for query, atLeast := range map[string]int{"": 7, "?artifactType=x/y0": 3, "?ns=x&artifactType=x/y0": 3} {
+		var got []string
+		pages := 0
+		for target := "/v2/a/referrers/" + root.Digest.String() + query; target != ""; pages++ {
+			w := ask(h, "GET", target)
+			if w.Body.Len() > 4<<20 {
+				t.Errorf("%s: a page of %d bytes", target, w.Body.Len())
+			}
+			if strings.Contains(query, "artifactType") != (w.Header().Get("OCI-Filters-Applied") == "artifactType") || strings.Contains(query, "ns=") && w.Header().Get("Link") != "" && !strings.Contains(w.Header().Get("Link"), "ns=x") {
+				t.Errorf("%s: %v", target, w.Header())
+			}
+			for _, d := range index(t, h, target).Manifests {
+				got = append(got, d.Digest.String())
+			}
+			target, _, _ = strings.Cut(strings.TrimPrefix(w.Header().Get("Link"), "<"), `>; rel="next"`)
+		}
+		if len(got) != atLeast || !slices.IsSorted(got) || query == "" && pages < 2 {
+			t.Errorf("%q: %d in %d pages: %v", query, len(got), pages, got)
+		}
+		if query != "" && !slices.Equal(got, want) {
+			t.Errorf("%q: %v, want %v", query, got, want)
+		}
+	}
+}
