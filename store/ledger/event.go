@@ -23,6 +23,7 @@ const (
 	Removed  = "removed"  // the tag is gone
 	Restored = "restored" // a restore put the tag there
 	Adopted  = "adopted"  // the tag was found on disk and not in the ledger
+	Pushed   = "pushed"   // a client pushed the tag
 )
 
 // Event is one line of history: something that happened to a tag. One with a

@@ -1,0 +1,48 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+	bolt "go.etcd.io/bbolt"
+)
+
+// RecordUnlinked records that repo serves the manifest d no more: it is none of
+// repo's links or referrers, and when its referrers were asked for is forgotten.
+// It is to be called when that is durable. One that repo does not hold is no
+// error.
+//
+// What the manifest is, what it refers to and what its subject is stay in the
+// graph, for other repositories that hold it and for a repository that gets it
+// again, until a rebuild that finds it nowhere. So Parents and Children tell of
+// manifests that nobody holds: who collects asks Linked. History stays, and so
+// does what is known of the upstream, and what was left out on purpose.
+func (l *Ledger) RecordUnlinked(ctx context.Context, repo string, d digest.Digest) error {
+	k, err := repoDigestKey(repo, d)
+	if err == nil {
+		err = checkRepo(repo)
+	}
+	if err == nil {
+		err = l.update(ctx, func(tx *bolt.Tx) error { return unlink(tx, k) })
+	}
+	if err != nil {
+		return fmt.Errorf("record that %s@%s is unlinked: %w", repo, d, err)
+	}
+	return nil
+}
+
+// unlink drops the key of a digest in a repository wherever it says that the
+// manifest is there.
+func unlink(tx *bolt.Tx, k []byte) error {
+	gs, err := writtenGraphs(tx)
+	if err != nil {
+		return err
+	}
+	for _, g := range gs {
+		if err := g.link.Delete(k); err != nil {
+			return err
+		}
+	}
+	return tx.Bucket([]byte(bucketChecked)).Delete(k)
+}
