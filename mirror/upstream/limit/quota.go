@@ -129,11 +129,12 @@ func first(texts ...string) string {
 }
 
 // RetryAfter reads the header of that name: seconds, or a date, which the
-// server means by its own clock. Zero where there is none, a day at most.
+// server means by its own clock; some write seconds since 1970 there. Zero where
+// there is none, a day at most.
 func RetryAfter(h http.Header, now time.Time) time.Duration {
 	text := strings.TrimSpace(h.Get("Retry-After"))
 	if n, ok := number(text); ok {
-		return short(n)
+		return untilReset(n, serverTime(h, now))
 	}
 	at, err := http.ParseTime(text)
 	if err != nil {

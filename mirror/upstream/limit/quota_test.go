@@ -2,6 +2,7 @@ package limit
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +79,9 @@ func TestRetryAfterHasTwoForms(t *testing.T) {
 		{"a date by the server's clock", "Fri, 02 Jan 2026 03:05:05 GMT", "Fri, 02 Jan 2026 03:05:00 GMT", 5 * time.Second},
 		{"a date that has passed", "Fri, 02 Jan 2015 03:05:05 GMT", "", 0},
 		{"more than a day, which is asked after in between", "9007199254740990", "", 24 * time.Hour},
+		{"a moment, which some servers write there", strconv.FormatInt(now.Add(90*time.Second).Unix(), 10), "", 90 * time.Second},
+		{"a moment that has passed", strconv.FormatInt(now.Add(-time.Hour).Unix(), 10), "", 0},
+		{"a moment in milliseconds", strconv.FormatInt(now.Add(90*time.Second).UnixMilli(), 10), "", 90 * time.Second},
 		{"a negative number", "-5", "", 0},
 		{"more than a number holds", "18446744073709551616", "", 0},
 		{"a date in a thousand years", "Fri, 02 Jan 3026 03:05:05 GMT", "", 24 * time.Hour},
