@@ -196,6 +196,13 @@ func TestReferrersAreListedIfThereAreAny(t *testing.T) {
 		{"a digest that is none", send(`{"manifests":[{"digest":"x"}]}`), 0, `digest "x"`, false},
 		{"no API", refuse(404, ""), 0, "404", true},
 		{"an API that refuses the path", refuse(400, ""), 0, "400", true},
+		{"a second page that is not there", func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.RawQuery != "" {
+				refuse(404, "")(w, r)
+				return
+			}
+			send(`{"manifests":[`+one+`]}`, "Link", `<?page=2>; rel="next"`)(w, r)
+		}, 0, "404 Not Found", false},
 		{"a web page", send("<html>"), 0, "no referrers API", true},
 		{"another document", send("{}"), 0, "no referrers API", true},
 		{"an index that is cut off", send(`{"manifests":[`, "Content-Type", ocispec.MediaTypeImageIndex), 0, "what is not JSON", false},

@@ -25,18 +25,26 @@ func (r *Registry) Referrers(ctx context.Context, repo string, d digest.Digest) 
 		header: http.Header{"Accept": {ocispec.MediaTypeImageIndex}}, name: "referrers of " + d.String() + " of " + repo,
 	}
 	var all []ocispec.Descriptor
+	begun := false
 	for page, err := range pages(ctx, r, c, readReferrers) {
-		if s, ok := errors.AsType[*statusError](err); errors.Is(err, errNoReferrers) || ok && s.noReferrers() {
+		switch {
+		case err != nil && !begun && lacksReferrers(err):
 			return nil, unsupported{err}
-		}
-		if err != nil {
+		case err != nil:
 			return nil, err
 		}
+		begun = true // whoever has one page has the API
 		if all = append(all, page...); len(all) > maxReferrers {
 			return nil, r.explain(c, fmt.Errorf("more than %d referrers", maxReferrers))
 		}
 	}
 	return all, nil
+}
+
+// lacksReferrers reports whether an error is that of an upstream without the API.
+func lacksReferrers(err error) bool {
+	s, ok := errors.AsType[*statusError](err)
+	return errors.Is(err, errNoReferrers) || ok && s.noReferrers()
 }
 
 func (e *statusError) noReferrers() bool {
