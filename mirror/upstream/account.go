@@ -101,7 +101,7 @@ func (p *accounts) known() bool {
 // tries is what one request went through.
 type tries struct {
 	refused   []*account
-	refusal   error            // of the first of them
+	refusal   error            // of one of them
 	throttled map[*account]int // how often
 	last      error            // what came of the last throttled one
 	sent      time.Time        // when the last attempt began
@@ -109,10 +109,11 @@ type tries struct {
 	fault     bool             // the last one was such
 }
 
-// refuse notes an account that is not let in.
+// refuse notes an account that is not let in. What the upstream says of one
+// counts for more than that another cannot be found.
 func (t *tries) refuse(a *account, err error) {
 	t.refused = append(t.refused, a)
-	if t.refusal == nil {
+	if t.refusal == nil || refused(err) && !refused(t.refusal) {
 		t.refusal = err
 	}
 }

@@ -98,6 +98,19 @@ func TestAMirrorsRefusedCredentialsAreLookedUpAgain(t *testing.T) {
 	}
 }
 
+func TestCredentialsThatCannotBeFoundDoNotKeepOthersFromBeingLookedUp(t *testing.T) {
+	docker(t, `{}`)
+	missing := Credentials{Helper: "missing"}
+	at := configure(t, "registry.test", Settings{PlainHTTP: true, Credentials: []Credentials{missing, user(oldPassword)[0]}},
+		map[string]http.HandlerFunc{"registry.test": wants(t, password, "", sendIndex)})
+	_, err := at.Head(t.Context(), "a", "v1")
+	wantError(t, err, "401 Unauthorized")
+	at.now = Settings{PlainHTTP: true, Credentials: []Credentials{missing, user(password)[0]}}
+	if _, err := at.Head(t.Context(), "a", "v1"); err != nil || at.renewals.Load() != 2 {
+		t.Errorf("%v after %d renewals", err, at.renewals.Load())
+	}
+}
+
 func TestNewCredentialsAreNotSentToTheOldAddress(t *testing.T) {
 	for _, c := range []struct {
 		name string
