@@ -277,6 +277,20 @@ func TestCredentialsStayWhereTheyBelong(t *testing.T) {
 	}
 }
 
+func TestWhatAContentServerSendsBackOfItsAddressIsNotTold(t *testing.T) {
+	const query = "X-Signature=signature-secret%2Bplus&X-Expires=3600"
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		refuse(403, "no access to "+r.URL.String()+" with "+r.FormValue("X-Signature")+" of a")(w, r)
+	}))
+	defer other.Close()
+	r := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL+"/content?"+query, http.StatusTemporaryRedirect)
+	})
+	_, _, err := r.Blob(t.Context(), "a", blobOf("content"), 0)
+	wantError(t, err, "403 Forbidden: no access to /content?… with … of a")
+}
+
 func TestATokenServerWithoutTLSIsRefused(t *testing.T) {
 	for _, realm := range []string{"http://auth.test/token", "ftp://auth.test", "/token", "https://u:p@auth.test", "%zz"} {
 		g := &guarded{t: t, realm: realm}

@@ -12,6 +12,8 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -91,16 +93,38 @@ func detail(h http.Header, raw []byte) string {
 	return ""
 }
 
-// masked takes credentials out of a text that a server sends back.
+// masked takes credentials out of a text that a server sends back, and of the
+// address that a redirect led to what lets us in there.
 func masked(req *http.Request, text string, secrets []string) string {
 	_, header, _ := strings.Cut(req.Header.Get("Authorization"), " ")
 	_, password, _ := req.BasicAuth()
-	for _, h := range append(secrets, header, password) {
+	secrets = append(secrets, header, password)
+	if req.Response != nil {
+		secrets = append(secrets, signatures(req.URL)...)
+	}
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) }) // one may be in another
+	for _, h := range secrets {
 		if h != "" {
 			text = strings.ReplaceAll(text, h, "…")
 		}
 	}
 	return text
+}
+
+// leastSecret is how long what lets somebody in is at least.
+const leastSecret = 8
+
+// signatures are the query of an address, and what it may hold of secrets.
+func signatures(u *url.URL) []string {
+	all := []string{u.RawQuery}
+	for _, values := range u.Query() {
+		for _, v := range values {
+			if len(v) >= leastSecret {
+				all = append(all, v, url.QueryEscape(v))
+			}
+		}
+	}
+	return all
 }
 
 // plain makes one short line of what a server sent.

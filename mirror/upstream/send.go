@@ -22,6 +22,7 @@ type request struct {
 	authorization string // for the url's own scheme, host and port
 	form          string // sent with POST, which no redirect is followed for; a form unless header says otherwise
 	account       *account
+	from          *http.Response // the redirect that led here; nil: none
 }
 
 // follow sends a request and the redirects that answer it. It holds a slot
@@ -94,7 +95,7 @@ func (r *Registry) hops(ctx context.Context, req request) (*http.Response, error
 		if !sameOrigin(next, req.url) {
 			req.authorization = "" // and it does not come back if a later hop does
 		}
-		req.url = next
+		req.url, req.from = next, resp
 	}
 	return nil, fmt.Errorf("more than %d redirects", maxRedirects)
 }
@@ -108,6 +109,7 @@ func (r *Registry) hop(ctx context.Context, req request) (*http.Response, error)
 	if err != nil {
 		return nil, errors.New("the address cannot be used")
 	}
+	h.Response = req.from
 	if req.header != nil {
 		h.Header = req.header.Clone()
 	}
