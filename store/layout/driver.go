@@ -250,6 +250,7 @@ func (u *upload) Write(p []byte) (int, error) {
 	if err := u.tree.step("write", u.name); err != nil {
 		return 0, Explain(err)
 	}
+	defer u.tree.root.change(u.name)()
 	n, err := u.file.Write(p)
 	u.size += int64(n)
 	return n, Explain(err)

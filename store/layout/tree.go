@@ -1,7 +1,6 @@
 package layout
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,7 +16,7 @@ import (
 
 // Tree is a registry's folder. Its methods may be called from many goroutines.
 type Tree struct {
-	root     folder   // <root>
+	root     *root    // <root>
 	scratch  folder   // <scratch>, on the same filesystem
 	whole    *os.File // open from the start: syncfs tells an open file of every fault since then
 	options  Options
@@ -59,7 +58,7 @@ func Open(root, scratch string, o Options) (*Tree, error) {
 		}
 	}
 	var err error
-	if t.root, err = openFolder(root); err != nil {
+	if t.root, err = openRoot(root); err != nil {
 		return nil, err
 	}
 	if t.scratch, err = openFolder(scratch); err != nil {
@@ -91,7 +90,7 @@ func (t *Tree) syncAll() error {
 
 // sameFilesystem refuses folders between which a rename is impossible.
 func (t *Tree) sameFilesystem() error {
-	a, err := deviceOf(t.root)
+	a, err := deviceOf(t.root.folder)
 	if err != nil {
 		return err
 	}
@@ -223,7 +222,7 @@ func (t *Tree) Link(name string, d digest.Digest) error {
 	if !errors.Is(err, fs.ErrExist) {
 		return Explain(err)
 	}
-	if got, err := t.ReadLink(name); err == nil && got == d {
+	if got, err := t.root.readLink(name); err == nil && got == d {
 		return nil
 	}
 	return Explain(t.put(name, []byte(d)))
@@ -264,26 +263,6 @@ func (t *Tree) takeBack(name string, old []byte) error {
 		return t.root.Remove(name)
 	}
 	return t.put(name, old)
-}
-
-// maxLink is more than any digest takes.
-const maxLink = 256
-
-// ReadLink returns the digest in a link. An absent or empty one is fs.ErrNotExist.
-func (t *Tree) ReadLink(name string) (digest.Digest, error) {
-	var raw [maxLink]byte
-	n, err := t.root.read(name, raw[:])
-	if err != nil {
-		return "", err
-	}
-	if n == 0 {
-		return "", &fs.PathError{Op: "read empty link", Path: name, Err: fs.ErrNotExist}
-	}
-	d := digest.Digest(bytes.TrimSpace(raw[:n]))
-	if err := CheckDigest(d); err != nil {
-		return "", fmt.Errorf("link %s: %w", name, err)
-	}
-	return d, nil
 }
 
 // Stat describes a file; fs.ErrNotExist.
