@@ -38,6 +38,7 @@ func name(p mirror.Publication) string {
 }
 
 func (s *Store) publish(ctx context.Context, p mirror.Publication) (mirror.Published, error) {
+	defer s.gates.enter(p.Repo)()
 	if err := s.checkPublication(ctx, p); err != nil {
 		return mirror.Published{}, err
 	}
@@ -296,11 +297,16 @@ type tagLocks struct {
 }
 
 func (l *tagLocks) lock(name string) (unlock func()) {
+	m := &l.stripes[stripe(name)%uint32(len(l.stripes))]
+	m.Lock()
+	return m.Unlock
+}
+
+// stripe spreads names.
+func stripe(name string) uint32 {
 	var h uint32 = 2166136261
 	for i := range len(name) {
 		h = (h ^ uint32(name[i])) * 16777619
 	}
-	m := &l.stripes[h%uint32(len(l.stripes))]
-	m.Lock()
-	return m.Unlock
+	return h
 }

@@ -190,11 +190,28 @@ func (s *Store) Manifest(ctx context.Context, repo string, d digest.Digest) (oci
 		return none, nil, err
 	}
 	desc := ocispec.Descriptor{Digest: d, Size: int64(len(raw))}
-	m, err := mirror.ParseManifest(desc, raw)
-	if err != nil {
+	if desc.MediaType, err = s.mediaType(ctx, desc, raw); err != nil {
 		return none, nil, err
 	}
-	return ocispec.Descriptor{MediaType: m.Descriptor.MediaType, Digest: d, Size: desc.Size}, raw, ctx.Err()
+	return desc, raw, ctx.Err()
+}
+
+// mediaType is what a manifest says that it is, or else what it was given as
+// when it came.
+func (s *Store) mediaType(ctx context.Context, desc ocispec.Descriptor, raw []byte) (string, error) {
+	m, err := mirror.ParseManifest(desc, raw)
+	if err != nil {
+		return "", err
+	}
+	node, err := s.ledger.Manifest(ctx, desc.Digest)
+	if err != nil || node.MediaType == m.Descriptor.MediaType {
+		return m.Descriptor.MediaType, ignoreGone(err)
+	}
+	desc.MediaType = node.MediaType
+	if _, err := mirror.ParseManifest(desc, raw); err == nil {
+		return node.MediaType, nil
+	}
+	return m.Descriptor.MediaType, nil
 }
 
 // readSmall reads content of a manifest's size, checked.

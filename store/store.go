@@ -40,6 +40,7 @@ type Store struct {
 	log    *slog.Logger
 	now    func() time.Time
 	tags   tagLocks
+	gates  gates
 }
 
 var _ mirror.Destination = (*Store)(nil)

@@ -1,0 +1,296 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"lastro/store/layout"
+)
+
+// Mount lets repo serve a blob that from serves; fs.ErrNotExist when it does
+// not. It is durable from the repository's next publication on.
+func (s *Store) Mount(ctx context.Context, from, repo string, d digest.Digest) error {
+	serves, err := s.ServesBlob(ctx, from, d)
+	if err == nil && !serves {
+		err = fs.ErrNotExist
+	}
+	if err == nil {
+		err = s.linkBlob(repo, d)
+	}
+	if err != nil {
+		return fmt.Errorf("mount %s from %s into %s: %w", d, from, repo, err)
+	}
+	return nil
+}
+
+// ServesBlob reports whether repo serves a blob.
+func (s *Store) ServesBlob(_ context.Context, repo string, d digest.Digest) (bool, error) {
+	if err := errors.Join(layout.CheckRepository(repo), layout.CheckDigest(d)); err != nil {
+		return false, err
+	}
+	err := s.linked(layout.Layer(repo, d), d)
+	if err == nil {
+		_, err = s.tree.Stat(layout.Data(d))
+	}
+	return err == nil, ignoreGone(err)
+}
+
+// ServedBlob is a repository among those that may is true for, and that serves
+// a blob; "" when there is none. When the blob is here at all it looks at the
+// folder of every repository.
+func (s *Store) ServedBlob(ctx context.Context, d digest.Digest, may func(repo string) bool) (string, error) {
+	if err := layout.CheckDigest(d); err != nil {
+		return "", err
+	}
+	if _, err := s.tree.Stat(layout.Data(d)); err != nil {
+		return "", ignoreGone(err)
+	}
+	found := ""
+	err := s.folders(ctx, "_layers", func(repo string) (more bool, err error) {
+		if layout.CheckRepository(repo) != nil {
+			return true, nil
+		}
+		serves, err := s.ServesBlob(ctx, repo, d)
+		if serves && may(repo) {
+			found = repo
+		}
+		return found == "", err
+	})
+	return found, err
+}
+
+// folders calls f for every repository that has a folder of this name, tagged
+// or not, until there is no more to be seen.
+func (s *Store) folders(ctx context.Context, name string, f func(repo string) (more bool, err error)) error {
+	_, err := s.foldersBelow(ctx, "", name, f)
+	return err
+}
+
+func (s *Store) foldersBelow(ctx context.Context, repo, name string, f func(string) (bool, error)) (more bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	entries, err := s.tree.Entries(path.Join(layout.Repositories, repo))
+	if err != nil {
+		return false, err
+	}
+	for _, e := range entries {
+		switch {
+		case e.Name() == name:
+			more, err = f(repo)
+		case e.IsDir() && !strings.HasPrefix(e.Name(), "_"):
+			more, err = s.foldersBelow(ctx, path.Join(repo, e.Name()), name, f)
+		default:
+			continue
+		}
+		if err != nil || !more {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func (s *Store) linkBlob(repo string, d digest.Digest) error {
+	if err := layout.CheckRepository(repo); err != nil {
+		return err
+	}
+	defer s.gates.enter(repo)()
+	return s.tree.Link(layout.Layer(repo, d), d)
+}
+
+// Sessions of uploads lie where distribution has them.
+func uploads(repo string) string { return path.Join(layout.Repositories, repo, "_uploads") }
+
+func upload(repo, session string) string { return path.Join(uploads(repo), session) }
+
+// AdoptUpload makes what was uploaded in a session a blob that repo serves, and
+// ends the session. What does not hash to d is layout.ErrDigest, and goes; a
+// session that is not there is fs.ErrNotExist. Nobody may write to the session
+// any more.
+func (s *Store) AdoptUpload(ctx context.Context, repo, session string, d digest.Digest) error {
+	err := errors.Join(layout.CheckRepository(repo), layout.CheckDigest(d), checkSession(session))
+	if err == nil {
+		err = s.adoptUpload(ctx, repo, session, d)
+	}
+	if err != nil {
+		return fmt.Errorf("upload %s of %s: local registry: %w", session, repo, layout.Explain(err))
+	}
+	return nil
+}
+
+func checkSession(session string) error {
+	if session == "" || strings.ContainsAny(session, "/\\\x00") || strings.HasPrefix(session, ".") {
+		return fmt.Errorf("%q is not a session: %w", session, fs.ErrNotExist)
+	}
+	return nil
+}
+
+func (s *Store) adoptUpload(ctx context.Context, repo, session string, d digest.Digest) error {
+	err := s.adoptContent(ctx, upload(repo, session)+"/data", d)
+	if err == nil {
+		err = s.linkBlob(repo, d)
+	}
+	if err == nil || errors.Is(err, layout.ErrDigest) {
+		err = errors.Join(err, s.tree.Driver().Delete(ctx, "/"+upload(repo, session)))
+	}
+	return err
+}
+
+// adoptContent gives a file of the tree its name as content, when it is that.
+func (s *Store) adoptContent(ctx context.Context, name string, d digest.Digest) error {
+	f, err := s.tree.OpenFile(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := d.Algorithm().Hash()
+	if _, err := io.Copy(h, f); err != nil {
+		return err
+	}
+	if got := digest.NewDigest(d.Algorithm(), h); got != d {
+		return fmt.Errorf("%w: got %s, want %s", layout.ErrDigest, got, d)
+	}
+	if err := unix.Fdatasync(int(f.Fd())); err != nil {
+		return err
+	}
+	return s.tree.Driver().Move(ctx, "/"+name, "/"+layout.Data(d))
+}
+
+// PurgeUploads removes the sessions that nobody added to since before, and says
+// how many. After an unclean stop it also removes what distribution knows of the
+// hashes of the others: what they vouch for may never have reached the disk, so
+// it is to be read and hashed again. It is to be called before there are clients.
+func (s *Store) PurgeUploads(ctx context.Context, before time.Time) (purged int, err error) {
+	err = s.folders(ctx, "_uploads", func(repo string) (bool, error) {
+		entries, err := s.tree.Entries(uploads(repo))
+		for _, e := range entries {
+			if err != nil {
+				break
+			}
+			var gone bool
+			gone, err = s.purgeUpload(upload(repo, e.Name()), before)
+			if gone {
+				purged++
+			}
+		}
+		return true, err
+	})
+	if err != nil {
+		return purged, fmt.Errorf("unfinished uploads: local registry: %w", err)
+	}
+	return purged, nil
+}
+
+func (s *Store) purgeUpload(dir string, before time.Time) (gone bool, err error) {
+	touched, err := s.touched(dir)
+	switch {
+	case err != nil:
+		return false, ignoreGone(err)
+	case touched.Before(before):
+		return true, s.tree.Driver().Delete(context.Background(), "/"+dir)
+	case s.ledger.Unclean():
+		_, err := s.tree.Stat(dir + "/hashstates")
+		if err == nil {
+			err = s.tree.Remove(dir + "/hashstates")
+		}
+		return false, ignoreGone(err)
+	}
+	return false, nil
+}
+
+// touched is when somebody last wrote to a session.
+func (s *Store) touched(dir string) (last time.Time, err error) {
+	for _, name := range []string{dir, dir + "/data"} {
+		info, err := s.tree.Stat(name)
+		if errors.Is(err, fs.ErrNotExist) && name != dir {
+			continue
+		}
+		if err != nil {
+			return last, err
+		}
+		if info.ModTime().After(last) {
+			last = info.ModTime()
+		}
+	}
+	return last, nil
+}
+
+// uploadKey is the file with the key that signs the state of uploads.
+const uploadKey = "upload.key"
+
+// UploadKey is a random key that stays the same from one start to the next, so
+// that what it signed for a client is good after a restart.
+func (s *Store) UploadKey() (string, error) {
+	name := filepath.Join(filepath.Dir(s.lock.Name()), uploadKey)
+	raw, err := os.ReadFile(name)
+	if err == nil && len(raw) == keyLength {
+		return string(raw), nil
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		raw, err = newKey(name)
+	}
+	if err != nil {
+		return "", fmt.Errorf("the key of uploads: %w", layout.Explain(err))
+	}
+	return string(raw), nil
+}
+
+const keyLength = 64
+
+func newKey(name string) (key []byte, err error) {
+	random := make([]byte, keyLength/2)
+	_, _ = rand.Read(random) // it does not fail
+	key = []byte(hex.EncodeToString(random))
+	f, err := os.OpenFile(name+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.Write(key)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(f.Name(), name); err != nil {
+		return nil, err
+	}
+	return key, syncFolder(filepath.Dir(name))
+}
+
+func syncFolder(name string) error {
+	dir, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// gates let many publish into a repository, or one take something out of it.
+// The zero value is ready.
+type gates struct{ stripes [64]sync.RWMutex }
+
+// enter waits for whoever takes something out.
+func (g *gates) enter(repo string) (leave func()) {
+	gate := &g.stripes[stripe(repo)%uint32(len(g.stripes))]
+	gate.RLock()
+	return gate.RUnlock
+}
+
+// shut waits for all who publish, and lets nobody else in.
+func (g *gates) shut(repo string) (open func()) {
+	gate := &g.stripes[stripe(repo)%uint32(len(g.stripes))]
+	gate.Lock()
+	return gate.Unlock
+}
