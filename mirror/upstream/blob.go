@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
-	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lastro/mirror/upstream/field"
 )
 
 // errWhole is an upstream that cannot begin where it is asked to.
@@ -100,20 +100,20 @@ func (r *Registry) Range(ctx context.Context, repo string, desc ocispec.Descript
 	}
 	var body io.ReadCloser
 	err := r.somewhere(ctx, desc.Digest, func(at *Registry) (err error) {
-		body, err = at.part(ctx, repo, desc, contentRange{offset, offset + length - 1, desc.Size})
+		body, err = at.part(ctx, repo, desc, field.Range{First: offset, Last: offset + length - 1, Total: desc.Size})
 		return err
 	})
 	return body, err
 }
 
-func (r *Registry) part(ctx context.Context, repo string, desc ocispec.Descriptor, want contentRange) (io.ReadCloser, error) {
+func (r *Registry) part(ctx context.Context, repo string, desc ocispec.Descriptor, want field.Range) (io.ReadCloser, error) {
 	var body io.ReadCloser
-	err := r.exchange(ctx, blobCall(repo, desc).part(want.first, want.last), func(resp *http.Response) error {
+	err := r.exchange(ctx, blobCall(repo, desc).part(want.First, want.Last), func(resp *http.Response) error {
 		if err := isPart(resp, want); err != nil {
 			resp.Body.Close()
 			return err
 		}
-		body = &part{io.LimitReader(resp.Body, want.last-want.first+1), resp.Body}
+		body = &part{io.LimitReader(resp.Body, want.Last-want.First+1), resp.Body}
 		return nil
 	})
 	if errors.Is(err, errWhole) {
@@ -129,11 +129,11 @@ type part struct {
 }
 
 // isPart checks that an answer is the part of a blob that was asked for.
-func isPart(resp *http.Response, want contentRange) error {
-	if _, err := begins(resp, want.first, want.total); err != nil {
+func isPart(resp *http.Response, want field.Range) error {
+	if _, err := begins(resp, want.First, want.Total); err != nil {
 		return err
 	}
-	if got, _ := parseContentRange(resp.Header.Get("Content-Range")); got.first != want.first || got.last != want.last {
+	if got, _ := field.ContentRange(resp.Header.Get("Content-Range")); got.First != want.First || got.Last != want.Last {
 		return errWhole
 	}
 	return nil
@@ -145,14 +145,14 @@ func begins(resp *http.Response, offset, size int64) (int64, error) {
 	if resp.StatusCode == http.StatusOK {
 		return 0, wrongLength(resp, resp.ContentLength, size)
 	}
-	got, ok := parseContentRange(resp.Header.Get("Content-Range"))
+	got, ok := field.ContentRange(resp.Header.Get("Content-Range"))
 	if ok {
-		if err := wrongLength(resp, got.total, size); err != nil {
+		if err := wrongLength(resp, got.Total, size); err != nil {
 			return 0, err
 		}
 	}
-	if !ok || resp.StatusCode != http.StatusPartialContent || got.first != offset || got.last >= size ||
-		resp.ContentLength >= 0 && resp.ContentLength != got.last-got.first+1 {
+	if !ok || resp.StatusCode != http.StatusPartialContent || got.First != offset || got.Last >= size ||
+		resp.ContentLength >= 0 && resp.ContentLength != got.Last-got.First+1 {
 		return 0, errWhole
 	}
 	return offset, nil
@@ -166,36 +166,4 @@ func wrongLength(resp *http.Response, got, want int64) error {
 		return fmt.Errorf("%s sent a web page where the blob should be", resp.Request.URL.Host)
 	}
 	return fmt.Errorf("wrong length: %s has %d bytes where the manifest says %d", resp.Request.URL.Host, got, want)
-}
-
-// contentRange is a header of that name; -1 stands for what it leaves open.
-type contentRange struct{ first, last, total int64 }
-
-func parseContentRange(text string) (contentRange, bool) {
-	text, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(text)), "bytes ")
-	span, total, ok2 := strings.Cut(text, "/")
-	if !ok || !ok2 {
-		return contentRange{}, false
-	}
-	got := contentRange{-1, -1, -1}
-	if total != "*" {
-		if got.total, ok = number(total); !ok {
-			return contentRange{}, false
-		}
-	}
-	if span == "*" {
-		return got, got.total >= 0
-	}
-	first, last, _ := strings.Cut(span, "-")
-	if got.first, ok = number(first); !ok {
-		return contentRange{}, false
-	}
-	got.last, ok = number(last)
-	return got, ok && got.first <= got.last && (got.total < 0 || got.last < got.total)
-}
-
-// number reads digits and nothing else.
-func number(text string) (int64, bool) {
-	n, err := strconv.ParseUint(strings.TrimSpace(text), 10, 63)
-	return int64(n), err == nil
 }

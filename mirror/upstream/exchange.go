@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"lastro/mirror"
+	"lastro/mirror/upstream/field"
 )
 
 // call is what a method of Registry asks of the endpoint.
@@ -173,7 +174,7 @@ func (r *Registry) inSlot(ctx context.Context, a *account, c call) (*http.Respon
 		return resp, err
 	}
 	no := refusal(resp)
-	req.authorization, err = r.answer(ctx, a, c.scope, parseChallenges(resp.Header.Values("WWW-Authenticate")), header)
+	req.authorization, err = r.answer(ctx, a, c.scope, field.Challenges(resp.Header.Values("WWW-Authenticate")), header)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"lastro/mirror"
+	"lastro/mirror/upstream/field"
 )
 
 const (
@@ -177,7 +178,7 @@ func onePage[T any](ctx context.Context, r *Registry, c call, read func(*http.Re
 
 // nextPage is the call for the page after an answer; false after the last one.
 func (r *Registry) nextPage(c call, resp *http.Response) (call, bool, error) {
-	text, ok := nextLink(resp.Header.Values("Link"))
+	text, ok := field.NextLink(resp.Header.Values("Link"))
 	if !ok {
 		return c, false, nil
 	}
@@ -195,53 +196,4 @@ func (r *Registry) nextPage(c call, resp *http.Response) (call, bool, error) {
 	}
 	c.path, c.query = path, next.RawQuery
 	return c, true, nil
-}
-
-// nextLink is the target of rel="next" in the values of Link.
-func nextLink(headers []string) (string, bool) {
-	for _, rest := range headers {
-		for {
-			before, after, ok := strings.Cut(rest, "<")
-			target, params, closed := strings.Cut(after, ">")
-			if !ok || !closed || strings.Trim(before, " \t,") != "" {
-				break
-			}
-			var next bool
-			if next, rest = cutRel(params); next {
-				return target, true
-			}
-		}
-	}
-	return "", false
-}
-
-// cutRel reads the parameters of one link, and whether it is the next page.
-func cutRel(s string) (next bool, rest string) {
-	for {
-		s = strings.TrimLeft(s, " \t")
-		after, ok := strings.CutPrefix(s, ";")
-		if !ok {
-			return next, strings.TrimLeft(s, " \t,")
-		}
-		name, value := cutToken(strings.TrimLeft(after, " \t"))
-		s = value
-		if value, ok = strings.CutPrefix(strings.TrimLeft(value, " \t"), "="); !ok {
-			continue
-		}
-		var text string
-		text, s = cutParam(strings.TrimLeft(value, " \t"))
-		if strings.EqualFold(name, "rel") {
-			for rel := range strings.FieldsSeq(text) {
-				next = next || strings.EqualFold(rel, "next")
-			}
-		}
-	}
-}
-
-// cutParam cuts a quoted string off the front, or a token.
-func cutParam(s string) (value, rest string) {
-	if strings.HasPrefix(s, `"`) {
-		return cutValue(s)
-	}
-	return cutToken(s)
 }

@@ -14,13 +14,15 @@ import (
 	"time"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"lastro/mirror/upstream/field"
 )
 
 // tokens remembers how an upstream lets one account in.
 type tokens struct {
 	mu     sync.Mutex
-	basic  string     // the Authorization header, once the upstream asked for Basic
-	bearer *challenge // the last one that led to a token
+	basic  string           // the Authorization header, once the upstream asked for Basic
+	bearer *field.Challenge // the last one that led to a token
 	scopes map[string]*token
 }
 
@@ -52,13 +54,13 @@ func (t *tokens) token(scope string) *token {
 	return t.scopes[scope]
 }
 
-func (t *tokens) known() (basic string, bearer *challenge) {
+func (t *tokens) known() (basic string, bearer *field.Challenge) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.basic, t.bearer
 }
 
-func (t *tokens) remember(basic string, bearer *challenge) {
+func (t *tokens) remember(basic string, bearer *field.Challenge) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.basic, t.bearer = basic, bearer
@@ -73,23 +75,23 @@ func (r *Registry) authorization(ctx context.Context, a *account, scope string) 
 	if bearer == nil {
 		return basic, nil
 	}
-	params := map[string]string{"realm": bearer.params["realm"], "service": bearer.params["service"], "scope": scope}
-	return r.token(ctx, a, scope, challenge{"bearer", params}, "")
+	params := map[string]string{"realm": bearer.Params["realm"], "service": bearer.Params["service"], "scope": scope}
+	return r.token(ctx, a, scope, field.Challenge{Scheme: "bearer", Params: params}, "")
 }
 
 // answer is the header that answers a 401 to a request with the header stale;
 // "" when there is no more to try.
-func (r *Registry) answer(ctx context.Context, a *account, scope string, challenges []challenge, stale string) (string, error) {
+func (r *Registry) answer(ctx context.Context, a *account, scope string, challenges []field.Challenge, stale string) (string, error) {
 	if a.credentials.Token != "" {
 		return "", nil
 	}
 	for _, c := range challenges {
-		if c.scheme == "bearer" && c.params["realm"] != "" {
+		if c.Scheme == "bearer" && c.Params["realm"] != "" {
 			return r.token(ctx, a, scope, c, stale)
 		}
 	}
 	for _, c := range challenges {
-		if c.scheme == "basic" {
+		if c.Scheme == "basic" {
 			return a.basic(ctx, stale)
 		}
 	}
@@ -115,7 +117,7 @@ func basicHeader(c auth.Credential) string {
 
 // token returns the header with a token other than the stale one. Those who
 // need the same wait for one request.
-func (r *Registry) token(ctx context.Context, a *account, scope string, c challenge, stale string) (string, error) {
+func (r *Registry) token(ctx context.Context, a *account, scope string, c field.Challenge, stale string) (string, error) {
 	t := a.tokens.token(scope)
 	select {
 	case t.turn <- struct{}{}:
@@ -148,8 +150,8 @@ func refused(err error) bool {
 }
 
 // fetchToken asks the token server.
-func (r *Registry) fetchToken(ctx context.Context, a *account, scope string, c challenge) (header string, life time.Duration, err error) {
-	realm, err := r.realm(c.params["realm"])
+func (r *Registry) fetchToken(ctx context.Context, a *account, scope string, c field.Challenge) (header string, life time.Duration, err error) {
+	realm, err := r.realm(c.Params["realm"])
 	if err != nil {
 		return "", 0, err
 	}
@@ -160,7 +162,7 @@ func (r *Registry) fetchToken(ctx context.Context, a *account, scope string, c c
 	if found.AccessToken != "" {
 		return "Bearer " + found.AccessToken, maxTokenLife, nil
 	}
-	req := tokenRequest(realm, c.params["service"], cmp.Or(c.params["scope"], scope), found)
+	req := tokenRequest(realm, c.Params["service"], cmp.Or(c.Params["scope"], scope), found)
 	req.account = a
 	resp, err := r.send(ctx, req, func() {}) // in the slot of who needs the token
 	if err == nil {

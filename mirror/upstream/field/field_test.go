@@ -1,7 +1,6 @@
-package upstream
+package field
 
 import (
-	"net/http"
 	"strings"
 	"testing"
 
@@ -12,22 +11,22 @@ func TestChallengesAreRead(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		header []string
-		want   []challenge
+		want   []Challenge
 	}{
 		{"Docker Hub's", []string{`Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/alpine:pull"`},
-			[]challenge{{"bearer", map[string]string{"realm": "https://auth.docker.io/token", "service": "registry.docker.io", "scope": "repository:library/alpine:pull"}}}},
+			[]Challenge{{"bearer", map[string]string{"realm": "https://auth.docker.io/token", "service": "registry.docker.io", "scope": "repository:library/alpine:pull"}}}},
 		{"two in one header", []string{`Basic realm="a, b", Bearer realm=https://t.test/x, service=s`},
-			[]challenge{{"basic", map[string]string{"realm": "a, b"}}, {"bearer", map[string]string{"realm": "https://t.test/x", "service": "s"}}}},
+			[]Challenge{{"basic", map[string]string{"realm": "a, b"}}, {"bearer", map[string]string{"realm": "https://t.test/x", "service": "s"}}}},
 		{"two headers", []string{`Negotiate`, `BASIC realm="q\"uote"`},
-			[]challenge{{"negotiate", map[string]string{}}, {"basic", map[string]string{"realm": `q"uote`}}}},
-		{"the first of two values stands", []string{`Bearer realm="a", Realm="b"`}, []challenge{{"bearer", map[string]string{"realm": "a"}}}},
-		{"spaces around the equals sign", []string{`Bearer realm = "a"`}, []challenge{{"bearer", map[string]string{"realm": "a"}}}},
-		{"no closing quote", []string{`Bearer realm="a`}, []challenge{{"bearer", map[string]string{"realm": "a"}}}},
+			[]Challenge{{"negotiate", map[string]string{}}, {"basic", map[string]string{"realm": `q"uote`}}}},
+		{"the first of two values stands", []string{`Bearer realm="a", Realm="b"`}, []Challenge{{"bearer", map[string]string{"realm": "a"}}}},
+		{"spaces around the equals sign", []string{`Bearer realm = "a"`}, []Challenge{{"bearer", map[string]string{"realm": "a"}}}},
+		{"no closing quote", []string{`Bearer realm="a`}, []Challenge{{"bearer", map[string]string{"realm": "a"}}}},
 		{"a parameter of nothing", []string{`="x"`, `a=b`}, nil},
 		{"nothing", nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if diff := cmp.Diff(c.want, parseChallenges(c.header), cmp.AllowUnexported(challenge{})); diff != "" {
+			if diff := cmp.Diff(c.want, Challenges(c.header)); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -45,14 +44,14 @@ func TestLinksAreRead(t *testing.T) {
 		`</x>; nexthop=1; rel="nextish"`: "",
 		``:                               "",
 	} {
-		if got, ok := nextLink([]string{header}); got != want || ok != (want != "") {
+		if got, ok := NextLink([]string{header}); got != want || ok != (want != "") {
 			t.Errorf("%s: got %q, want %q", header, got, want)
 		}
 	}
 }
 
 func TestContentRangesAreRead(t *testing.T) {
-	for text, want := range map[string]contentRange{
+	for text, want := range map[string]Range{
 		"bytes 5-9/10":  {5, 9, 10},
 		"BYTES 5-9/10":  {5, 9, 10},
 		"bytes 5-9/*":   {5, 9, -1},
@@ -66,7 +65,7 @@ func TestContentRangesAreRead(t *testing.T) {
 		"items 5-9/10":  {},
 		"":              {},
 	} {
-		if got, ok := parseContentRange(text); ok != (want != contentRange{}) || ok && got != want {
+		if got, ok := ContentRange(text); ok != (want != Range{}) || ok && got != want {
 			t.Errorf("%q: got %v, %v", text, got, ok)
 		}
 	}
@@ -76,9 +75,9 @@ func FuzzChallenges(f *testing.F) {
 	f.Add(`Bearer realm="https://a.test",scope="x:y:z"`)
 	f.Add(`Basic realm="a\"", Negotiate abc==`)
 	f.Fuzz(func(t *testing.T, text string) {
-		for _, c := range parseChallenges([]string{text}) {
-			if c.scheme == "" || c.scheme != strings.ToLower(c.scheme) {
-				t.Errorf("scheme %q", c.scheme)
+		for _, c := range Challenges([]string{text}) {
+			if c.Scheme == "" || c.Scheme != strings.ToLower(c.Scheme) {
+				t.Errorf("scheme %q", c.Scheme)
 			}
 		}
 	})
@@ -87,7 +86,7 @@ func FuzzChallenges(f *testing.F) {
 func FuzzLink(f *testing.F) {
 	f.Add(`</x>; rel=prev, </y>; title="a, <b>"; rel="next"`)
 	f.Fuzz(func(t *testing.T, text string) {
-		if target, ok := nextLink([]string{text}); ok && !strings.Contains(text, "<"+target+">") {
+		if target, ok := NextLink([]string{text}); ok && !strings.Contains(text, "<"+target+">") {
 			t.Errorf("%q is not a target of %q", target, text)
 		}
 	})
@@ -96,19 +95,9 @@ func FuzzLink(f *testing.F) {
 func FuzzContentRange(f *testing.F) {
 	f.Add("bytes 5-9/10")
 	f.Fuzz(func(t *testing.T, text string) {
-		got, ok := parseContentRange(text)
-		if ok && got.first >= 0 && (got.last < got.first || got.total >= 0 && got.last >= got.total) {
+		got, ok := ContentRange(text)
+		if ok && got.First >= 0 && (got.Last < got.First || got.Total >= 0 && got.Last >= got.Total) {
 			t.Errorf("%q: %v", text, got)
-		}
-	})
-}
-
-func FuzzDetail(f *testing.F) {
-	f.Add("application/json", []byte(`{"errors":[{"code":"DENIED","message":"no\u001b[31m"}]}`))
-	f.Fuzz(func(t *testing.T, kind string, raw []byte) {
-		text := plain(detail(http.Header{"Content-Type": {kind}}, raw))
-		if strings.ContainsAny(text, "\n\r\x1b\x00") || len([]rune(text)) > maxDetail+1 {
-			t.Errorf("%q", text)
 		}
 	})
 }
