@@ -365,17 +365,6 @@ func TestOnlyTwoHostsHaveAListHere(t *testing.T) {
 	}
 }
 
-func FuzzNextLink(f *testing.F) {
-	f.Add(`<https://a.test/x?page=2>; rel="next", <https://a.test/x?page=9>; rel="last"`)
-	f.Add(`<https://a.test/x?page=1>; rel="prev"`)
-	f.Add(`<a>; rel="next`)
-	f.Fuzz(func(t *testing.T, header string) {
-		if got := nextLink([]string{header}); got != "" && !strings.Contains(header, "<"+got+">") {
-			t.Errorf("%q gives %q", header, got)
-		}
-	})
-}
-
 func FuzzMoment(f *testing.F) {
 	f.Add("12")
 	f.Add("1700000000")

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+
+	"lastro/mirror/upstream/field"
 )
 
 // ghcr is GitHub's API: GHCR's repositories are its packages.
@@ -45,23 +47,10 @@ func readGitHub(resp *http.Response, raw []byte) (page, error) {
 	if err := json.Unmarshal(raw, &packages); err != nil {
 		return page{}, err
 	}
-	p := page{next: nextLink(resp.Header.Values("Link"))}
+	var p page
+	p.next, _ = field.NextLink(resp.Header.Values("Link"))
 	for _, pkg := range packages {
 		p.names = append(p.names, strings.ToLower(pkg.Name))
 	}
 	return p, nil
-}
-
-// nextLink is the target of rel="next" as GitHub writes it:
-// <https://…>; rel="prev", <https://…>; rel="next".
-func nextLink(headers []string) string {
-	for _, header := range headers {
-		for link := range strings.SplitSeq(header, ",") {
-			target, params, ok := strings.Cut(strings.TrimSpace(link), ">")
-			if ok && strings.HasPrefix(target, "<") && strings.Contains(params, `rel="next"`) {
-				return target[1:]
-			}
-		}
-	}
-	return ""
 }

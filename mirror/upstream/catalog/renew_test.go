@@ -8,7 +8,7 @@ import (
 )
 
 func TestAListThatRefusesCredentialsIsReadOnWithOthersOnce(t *testing.T) {
-	const next = `</more>; rel="next"`
+	const next = `</more?of=a,b>; rel=next`
 	for _, c := range []struct {
 		name     string
 		login    string // afterwards

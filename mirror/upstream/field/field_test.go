@@ -84,6 +84,8 @@ func FuzzChallenges(f *testing.F) {
 }
 
 func FuzzLink(f *testing.F) {
+	f.Add(`<https://a.test/x?page=2>; rel="next", <https://a.test/x?page=9>; rel="last"`)
+	f.Add(`<a>; rel="next`)
 	f.Add(`</x>; rel=prev, </y>; title="a, <b>"; rel="next"`)
 	f.Fuzz(func(t *testing.T, text string) {
 		if target, ok := NextLink([]string{text}); ok && !strings.Contains(text, "<"+target+">") {
