@@ -4,137 +4,237 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"sync"
 	"time"
 
-	"github.com/distribution/distribution/v3/configuration"
-	"github.com/distribution/distribution/v3/metrics"
 	"github.com/distribution/distribution/v3/registry/handlers"
-	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
-	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
-	gometrics "github.com/docker/go-metrics"
+	"github.com/opencontainers/go-digest"
 
+	"lastro/mirror"
 	"lastro/store"
 	"lastro/store/layout"
 	"lastro/store/serve/spec"
 )
 
-// Options change what may be pushed. The zero value refuses everything.
+// sessionAge is how long an upload may lie before New removes it.
+const sessionAge = 7 * 24 * time.Hour
+
+// Options say what clients may change. The zero value refuses everything.
 type Options struct {
 	Log *slog.Logger     // nil: nothing is logged
 	Now func() time.Time // nil: time.Now
+	// Pushable says which repositories clients may change; others are refused
+	// with the way out. nil: none is, and there are no pushes at all.
+	Pushable func(repo string) bool
+	// Immutable says which tags do not move once they are there. nil: none.
+	Immutable func(repo, tag string) bool
+	// Keep says why a tag must not be deleted, or with an empty tag why a digest
+	// must not; "" lets it go. nil: everything may.
+	Keep func(ctx context.Context, repo, tag string, d digest.Digest) (reason string, err error)
+	// By is who makes a request, for the events. nil, or "": push.
+	By func(r *http.Request) string
+	// MayPull says whether who makes a request may pull from another repository,
+	// and so mount what it serves. nil: nothing is mounted.
+	MayPull func(r *http.Request, repo string) bool
+	// MaxManifest is how many bytes a manifest may have. Zero, or more than
+	// that: mirror.MaxManifest.
+	MaxManifest int64
+	// Patience is how long a client may send nothing. Zero: 60 s.
+	Patience time.Duration
+}
+
+// defaults are in the place of what is not there.
+func (o Options) defaults() Options {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Immutable == nil {
+		o.Immutable = func(string, string) bool { return false }
+	}
+	if o.Keep == nil {
+		o.Keep = func(context.Context, string, string, digest.Digest) (string, error) { return "", nil }
+	}
+	if o.By == nil {
+		o.By = func(*http.Request) string { return "" }
+	}
+	if o.MayPull == nil {
+		o.MayPull = func(*http.Request, string) bool { return false }
+	}
+	if o.MaxManifest <= 0 || o.MaxManifest > mirror.MaxManifest {
+		o.MaxManifest = mirror.MaxManifest
+	}
+	if o.Patience <= 0 {
+		o.Patience = time.Minute
+	}
+	return o
 }
 
 // handler answers what would change something.
 type handler struct {
-	store *store.Store
-	log   *slog.Logger
-	app   *handlers.App
+	store    *store.Store
+	o        Options
+	log      *slog.Logger
+	app      *handlers.App
+	sessions sync.Map   // those that a request writes to
+	settled  sync.Mutex // held while an immutable tag is pushed
 }
 
 // New is the half of the registry's HTTP API that changes something. It may be
-// used until the store is closed.
+// used until the store is closed, and is to be made before clients are let in:
+// it removes uploads that were abandoned, and what is not to be trusted of the
+// others after an unclean stop.
 func New(st *store.Store, o Options) (http.Handler, error) {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
+	o = o.defaults()
+	h := &handler{store: st, o: o, log: o.Log}
+	key, err := st.UploadKey()
+	if err != nil {
+		return nil, err
 	}
-	h := &handler{store: st, log: o.Log}
-	if err := h.start(); err != nil {
+	purged, err := st.PurgeUploads(context.Background(), o.Now().Add(-sessionAge))
+	if err != nil {
+		return nil, err
+	}
+	if purged > 0 {
+		h.log.Info("abandoned uploads removed", "sessions", purged)
+	}
+	if err := h.start(key); err != nil {
 		return nil, fmt.Errorf("local registry: %w", err)
 	}
-	return h.recovering(http.HandlerFunc(h.refuse)), nil
+	return h.recovering(h), nil
 }
 
-func (h *handler) refuse(w http.ResponseWriter, _ *http.Request) {
-	(&spec.Refusal{
-		Status: http.StatusMethodNotAllowed, Code: spec.Unsupported,
-		Message: "this registry is a mirror: it takes no pushes and no deletes", Header: http.Header{"Allow": {"GET, HEAD"}},
-	}).Write(w)
+// exchange is one request and its answer.
+type exchange struct {
+	*handler
+	spec.Request
+	w http.ResponseWriter
+	r *http.Request
 }
 
-// Metrics is distribution's own namespace of metrics, for whoever exposes them.
-func Metrics() *gometrics.Namespace { return metrics.StorageNamespace }
+// ServeHTTP answers one request.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+	q, known := spec.Parse(r.URL.Path)
+	x := &exchange{h, q, w, r}
+	err := x.allow(known)
+	if err == nil {
+		r.Body = patient(w, r.Body, h.o.Patience)
+		err = x.answer()
+	}
+	if err != nil && r.Context().Err() == nil {
+		x.refusal(err).Write(w)
+	}
+}
 
-// register makes the driver known to distribution, once.
-var register = sync.OnceFunc(func() { factory.Register(layout.DriverName, injected{}) })
+// allow refuses what clients may not change.
+func (x *exchange) allow(known bool) error {
+	if x.o.Pushable == nil {
+		return &spec.Refusal{
+			Status: http.StatusMethodNotAllowed, Code: spec.Unsupported,
+			Message: "this registry is a mirror: it takes no pushes and no deletes", Header: http.Header{"Allow": {"GET, HEAD"}},
+		}
+	}
+	if !known || x.Repo == "" {
+		return unsupported("GET, HEAD")
+	}
+	if err := x.Check(); err != nil {
+		return err
+	}
+	if !x.o.Pushable(x.Repo) {
+		return denied(http.StatusForbidden, fmt.Sprintf("%s is a mirror: clients may change only the repositories that registry.push of the configuration names", x.Repo))
+	}
+	return nil
+}
 
-// injected hands distribution the driver that is among the parameters.
-type injected struct{}
+func unsupported(allow string) error {
+	return &spec.Refusal{Status: http.StatusMethodNotAllowed, Code: spec.Unsupported, Message: "that cannot be done here", Header: http.Header{"Allow": {allow}}}
+}
 
-func (injected) Create(_ context.Context, parameters map[string]any) (storagedriver.StorageDriver, error) {
-	d, ok := parameters["driver"].(storagedriver.StorageDriver)
-	if !ok {
-		return nil, errors.New("no driver was given")
+func denied(status int, why string) error {
+	return &spec.Refusal{Status: status, Code: spec.Denied, Message: why}
+}
+
+func bad(code, format string, args ...any) error {
+	return &spec.Refusal{Status: http.StatusBadRequest, Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// answer answers or returns an error, never both.
+func (x *exchange) answer() error {
+	switch x.Kind {
+	case spec.Uploads:
+		return x.upload()
+	case spec.Manifests:
+		switch x.r.Method {
+		case http.MethodPut:
+			return x.putManifest()
+		case http.MethodDelete:
+			return x.deleteManifest()
+		}
+		return unsupported("GET, HEAD, PUT, DELETE")
+	case spec.Blobs:
+		if x.r.Method == http.MethodDelete {
+			return x.deleteBlob()
+		}
+		return unsupported("GET, HEAD, DELETE")
+	}
+	return unsupported("GET, HEAD")
+}
+
+// refusal is the answer to an error.
+func (x *exchange) refusal(err error) *spec.Refusal {
+	if refused, ok := errors.AsType[*spec.Refusal](err); ok {
+		return refused
+	}
+	if used, ok := errors.AsType[*store.InUseError](err); ok {
+		return &spec.Refusal{Status: http.StatusConflict, Code: spec.Denied, Message: used.Error()}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return x.unknown()
+	}
+	x.log.Error("push", "method", x.r.Method, "repo", x.Repo, "reference", x.Ref, "err", err)
+	if errors.Is(err, layout.ErrFull) {
+		return &spec.Refusal{Status: http.StatusInsufficientStorage, Code: spec.Unavailable, Message: "the registry's disk is full"}
+	}
+	return &spec.Refusal{Status: http.StatusInternalServerError, Code: spec.Unknown, Message: "internal error"}
+}
+
+func (x *exchange) unknown() *spec.Refusal {
+	code := map[spec.Kind]string{spec.Manifests: spec.ManifestUnknown, spec.Blobs: spec.BlobUnknown, spec.Uploads: spec.BlobUploadUnknown}[x.Kind]
+	return &spec.Refusal{Status: http.StatusNotFound, Code: code, Message: fmt.Sprintf("%s has no %s", x.Repo, x.Ref)}
+}
+
+// by is who makes the request.
+func (x *exchange) by() string {
+	if who := x.o.By(x.r); who != "" {
+		return who
+	}
+	return "push"
+}
+
+// digest refuses what does not name content of a kind that is kept.
+func (x *exchange) digest(text string) (digest.Digest, error) {
+	d := digest.Digest(text)
+	if err := layout.CheckDigest(d); err != nil {
+		return "", bad(spec.DigestInvalid, "%v", err)
+	}
+	if a := d.Algorithm(); a != digest.SHA256 && a != digest.SHA512 {
+		return "", bad(spec.DigestInvalid, "digest %q: this registry keeps sha256 and sha512", text)
 	}
 	return d, nil
 }
 
-// start starts distribution. Its constructor panics on what it does not like.
-func (h *handler) start() (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("distribution: %v", p)
-		}
-	}()
-	register()
-	bridgeLogs(h.log)
-	h.app = handlers.NewApp(context.Background(), settings(h.store.Driver()))
+// created answers that something is there now.
+func (x *exchange) created(kind spec.Kind, d digest.Digest) error {
+	h := x.w.Header()
+	h.Set("Location", "/v2/"+x.Repo+"/"+string(kind)+"/"+d.String())
+	h.Set("Docker-Content-Digest", d.String())
+	h.Set("Content-Length", "0")
+	x.w.WriteHeader(http.StatusCreated)
 	return nil
-}
-
-func settings(driver storagedriver.StorageDriver) *configuration.Configuration {
-	c := &configuration.Configuration{Storage: configuration.Storage{
-		layout.DriverName: {"driver": driver},
-		"delete":          {"enabled": true},
-		"redirect":        {"disable": true},
-		"maintenance":     {"uploadpurging": map[any]any{"enabled": false}},
-	}}
-	c.HTTP.Secret = "lastro" // signs the state of uploads, of which there are none
-	c.HTTP.RelativeURLs = true
-	c.Catalog.MaxEntries = 1000
-	c.Tags.MaxTags = 1000
-	c.Validation.Manifests.URLs.Allow = []string{"^https?://"}
-	return c
-}
-
-// recovering turns a panic of a request into a 500, or, when the answer has
-// begun, into a broken connection: a client must not take half for the whole.
-func (h *handler) recovering(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		answer := &begun{ResponseWriter: w}
-		defer func() {
-			p := recover()
-			if p == nil {
-				return
-			}
-			if p == http.ErrAbortHandler {
-				panic(p)
-			}
-			h.log.Error("a request panicked", "method", r.Method, "path", r.URL.Path, "err", p, "stack", string(debug.Stack()))
-			if answer.yes {
-				panic(http.ErrAbortHandler)
-			}
-			(&spec.Refusal{Status: http.StatusInternalServerError, Code: spec.Unknown, Message: "internal error"}).Write(w)
-		}()
-		next.ServeHTTP(answer, r)
-	})
-}
-
-// begun notes whether an answer has begun.
-type begun struct {
-	http.ResponseWriter
-	yes bool
-}
-
-func (b *begun) WriteHeader(status int) {
-	b.yes = true
-	b.ResponseWriter.WriteHeader(status)
-}
-
-func (b *begun) Write(p []byte) (int, error) {
-	b.yes = true
-	return b.ResponseWriter.Write(p)
 }

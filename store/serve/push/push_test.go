@@ -81,7 +81,7 @@ func TestAPanicBecomesAnAnswerOrABrokenConnection(t *testing.T) {
 func TestWhatDistributionLogsOfAMissIsOnlyForDebugging(t *testing.T) {
 	var log bytes.Buffer
 	h := &handler{store: open(t), log: slog.New(slog.NewTextHandler(&log, nil))}
-	if err := h.start(); err != nil {
+	if err := h.start("key"); err != nil {
 		t.Fatal(err)
 	}
 	ask(h.app, "GET", "/v2/nowhere/manifests/v1")
