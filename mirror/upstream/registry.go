@@ -18,6 +18,7 @@ import (
 
 	"lastro/mirror"
 	"lastro/mirror/upstream/ecr"
+	"lastro/mirror/upstream/keychain"
 	"lastro/mirror/upstream/limit"
 )
 
@@ -144,16 +145,13 @@ func (r *Registry) Requests() int64 {
 	return n
 }
 
-// dockerHubAPI is where the API of docker.io is.
-const dockerHubAPI = "registry-1.docker.io"
-
 // address is where the API is.
 func (s Settings) address(host string) (*url.URL, error) {
 	text := s.Endpoint
 	if text == "" {
 		name, scheme := host, "https"
 		if host == mirror.DockerHub {
-			name = dockerHubAPI
+			name = keychain.HubAPI
 		}
 		if s.PlainHTTP {
 			scheme = "http"

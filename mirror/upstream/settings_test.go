@@ -11,6 +11,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"lastro/mirror/upstream/ecr"
+	"lastro/mirror/upstream/keychain"
 )
 
 func TestSettingsAreChecked(t *testing.T) {
@@ -88,7 +89,7 @@ func TestTheAddressFollowsTheHost(t *testing.T) {
 			if got := r.endpoint.String(); got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
-			if got := dockerKeys(r.host, r.endpoint); !reflect.DeepEqual(got, c.keys) {
+			if got := keychain.Keys(r.host, r.endpoint); !reflect.DeepEqual(got, c.keys) {
 				t.Errorf("got %q, want %q", got, c.keys)
 			}
 		})
