@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -59,6 +60,8 @@ type Ledger struct {
 	now        func() time.Time
 	log        *slog.Logger
 	rebuilding chan struct{} // holds one token: one rebuild at a time
+	pulls      *pulls
+	closing    func() error
 }
 
 // Open opens the ledger at path and makes it when there is none. One process
@@ -72,29 +75,48 @@ func Open(path string, o Options) (*Ledger, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	create := func(tx *bolt.Tx) error { return create(tx, o.Now()) }
 	f, err := file.Open(path, file.Settings{Format: format, Create: create, Check: check, Timeout: o.Timeout, Committed: o.committed})
 	if err != nil {
 		return nil, fmt.Errorf("open ledger %s: %w", path, err)
 	}
-	l := &Ledger{file: f, now: o.Now, log: o.Log, rebuilding: make(chan struct{}, 1)}
+	l := &Ledger{file: f, now: o.Now, log: o.Log, rebuilding: make(chan struct{}, 1), pulls: newPulls()}
 	if f.Unclean() {
 		l.log.Warn("ledger was not closed cleanly", "path", path)
-		if err := l.update(context.Background(), dropUnfinished); err != nil {
-			return nil, errors.Join(fmt.Errorf("open ledger %s: %w", path, err), f.Close())
+	}
+	if err := l.update(context.Background(), l.prepare); err != nil {
+		return nil, errors.Join(fmt.Errorf("open ledger %s: %w", path, err), f.Close())
+	}
+	l.closing = sync.OnceValue(l.close)
+	go l.flushPulls()
+	return l, nil
+}
+
+// prepare makes a file that is whole one that is ready.
+func (l *Ledger) prepare(tx *bolt.Tx) error {
+	if l.file.Unclean() {
+		if err := dropUnfinished(tx); err != nil {
+			return err
 		}
 	}
-	return l, nil
+	return trackPulls(tx, l.now())
 }
 
 // Unclean reports whether the process that had the ledger before this one
 // ended without closing it. What it recorded is whole either way.
 func (l *Ledger) Unclean() bool { return l.file.Unclean() }
 
-// Close waits for what is being recorded, marks the ledger clean and closes it.
-// Later calls return what the first did.
-func (l *Ledger) Close() error { return l.file.Close() }
+// Close waits for what is being recorded, records the pulls that were noted,
+// marks the ledger clean and closes it. Later calls return what the first did.
+func (l *Ledger) Close() error { return l.closing() }
 
-func create(tx *bolt.Tx) error {
+func (l *Ledger) close() error {
+	close(l.pulls.stop)
+	<-l.pulls.stopped
+	return errors.Join(l.FlushPulls(context.Background()), l.file.Close())
+}
+
+func create(tx *bolt.Tx, now time.Time) error {
 	for _, name := range buckets() {
 		if _, err := tx.CreateBucket([]byte(name)); err != nil {
 			return err
@@ -103,7 +125,10 @@ func create(tx *bolt.Tx) error {
 	if err := tx.Bucket([]byte(bucketGraph)).Put([]byte(graphInUse), numberKey(1)); err != nil {
 		return err
 	}
-	return createGeneration(tx, 1)
+	if err := createGeneration(tx, 1); err != nil {
+		return err
+	}
+	return trackPulls(tx, now)
 }
 
 func check(tx *bolt.Tx) error {

@@ -43,6 +43,10 @@ func (l *Ledger) RebuildGraph(ctx context.Context, found iter.Seq2[RepoManifest,
 		}
 		return fmt.Errorf("rebuild graph: %w", err)
 	}
+	// The graph is rebuilt, and stays so whatever becomes of this.
+	if err := l.forgetPulls(context.WithoutCancel(ctx)); err != nil {
+		l.log.Warn("pulls of manifests that are gone stay until the next rebuild", "err", err)
+	}
 	return nil
 }
 

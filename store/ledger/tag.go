@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
@@ -155,7 +156,7 @@ func follow(tx *bolt.Tx, repo, tag string) error {
 	}
 	tags := tx.Bucket([]byte(bucketTag))
 	if !ok {
-		return tags.Delete(tagKey(repo, tag))
+		return errors.Join(tags.Delete(tagKey(repo, tag)), pulledBucket(tx, pulledTag).Delete(tagKey(repo, tag)))
 	}
 	v, err := digestKey(s.Digest)
 	if err != nil {

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
@@ -9,7 +10,8 @@ import (
 )
 
 // RecordUnlinked records that repo serves the manifest d no more: it is none of
-// repo's links or referrers, and when its referrers were asked for is forgotten.
+// repo's links or referrers, and when its referrers were asked for and when it was
+// pulled is forgotten.
 // It is to be called when that is durable. One that repo does not hold is no
 // error.
 //
@@ -44,5 +46,5 @@ func unlink(tx *bolt.Tx, k []byte) error {
 			return err
 		}
 	}
-	return tx.Bucket([]byte(bucketChecked)).Delete(k)
+	return errors.Join(tx.Bucket([]byte(bucketChecked)).Delete(k), pulledBucket(tx, pulledDigest).Delete(k))
 }
