@@ -125,7 +125,8 @@ func (d *Driver) Reader(_ context.Context, p string, offset int64) (io.ReadClose
 	return f, nil
 }
 
-// Writer opens a file for writing, at its end or anew.
+// Writer opens a file for writing, at its end or anew. A file that was moved is
+// not to be written any more.
 func (d *Driver) Writer(_ context.Context, p string, appending bool) (storagedriver.FileWriter, error) {
 	name, err := file(p)
 	if err != nil {
