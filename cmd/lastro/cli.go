@@ -89,7 +89,7 @@ func (c *cli) verbs() []func() *cobra.Command {
 	return []func() *cobra.Command{
 		c.serveCommand, c.demoCommand, c.syncCommand, c.statusCommand, c.listCommand, c.showCommand,
 		c.historyCommand, c.resolveCommand, c.retainCommand, c.rebuildCommand, c.backupCommand,
-		c.restoreCommand, c.configCommand, c.versionCommand,
+		c.restoreCommand, c.clientConfigCommand, c.configCommand, c.versionCommand,
 	}
 }
 

@@ -155,7 +155,7 @@ func TestADisasterLosesNothing(t *testing.T) {
 			daemon := b.serve(t)
 			b.run(t, exitDone, "sync")
 			b.pulls(t, images.Expect())
-			clients(t, upstream, b.registry, images.Expect())
+			clientsSee(t, upstream, b.registry, images.Expect())
 
 			moved := images.Build("apps/web", "latest")
 			if err := images.PushTo(t.Context(), http.DefaultClient, "http://"+upstream); err != nil {
@@ -179,7 +179,7 @@ func TestADisasterLosesNothing(t *testing.T) {
 			if after := b.histories(t, moved); !strings.HasPrefix(after, before) {
 				t.Errorf("the history before the disaster was\n%s\nand is now\n%s", before, after)
 			}
-			clients(t, upstream, b.registry, images.Expect())
+			clientsSee(t, upstream, b.registry, images.Expect())
 			b.run(t, exitDone, "sync", "--dry-run")
 		})
 	}
@@ -200,8 +200,8 @@ func (b *bench) histories(t *testing.T, e sample.Expect) string {
 	return string(text)
 }
 
-// clients lets real clients say which digests they see, upstream and here.
-func clients(t *testing.T, upstream, local string, all []sample.Expect) {
+// clientsSee lets real clients say which digests they see, upstream and here.
+func clientsSee(t *testing.T, upstream, local string, all []sample.Expect) {
 	t.Helper()
 	crane, regctl := tool(t, "crane"), tool(t, "regctl")
 	home := t.TempDir()
