@@ -19,8 +19,25 @@
 // before it durable, and is renamed after that. So content that has its name is
 // whole, after a power cut too, and nobody hashes it again.
 //
+// The file of a finished upload becomes content in the same order: it is hashed,
+// synced and renamed.
+//
+// # Reading what comes
+//
+// Content can be read while it lies in scratch unfinished, by many at once and
+// from any offset. Its last 64 KiB are given out when the Ingest has ended well,
+// so nobody takes wrong content for whole. Who has read bytes that are thrown
+// away, because the content proved wrong, gets an error and never a mixture.
+//
+// # Links
+//
 // Links are made in place, unsynced. A barrier goes between the names of content
 // and the links of the manifests that refer to it, and another before a tag
 // and after it. So a tag that survives a power cut
 // has its whole image, and so has a manifest that a repository serves.
+//
+// What a link says, and how long content is, is remembered, some of it, until
+// a [Tree] or its [Driver] changes it. A change is announced before it is
+// made, and by the shape of its name: a link has a fixed depth below its repository.
+// So nobody reads from memory what the disk says no more. Absence is not remembered.
 package layout
