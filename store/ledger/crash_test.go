@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -77,6 +78,14 @@ func checkWhole(t *testing.T, l *Ledger) {
 			t.Errorf("tag %v is not what history says: %s", key, diff)
 		}
 	}
+	all := dump(t, l)
+	for k := range all {
+		if tag, ok := strings.CutPrefix(k, fmt.Sprintf("pulled/%x/", pulledTag)); ok {
+			if _, ok := all["tag/"+tag]; !ok {
+				t.Errorf("the ledger knows when a tag was pulled that is gone: %s", tag)
+			}
+		}
+	}
 	for repo, err := range l.Repositories(t.Context()) {
 		must(t, err)
 		for d, err := range l.Links(t.Context(), repo) {
@@ -131,7 +140,7 @@ func replay(history []Event) (s TagState) {
 func life() []func(context.Context, *Ledger) error {
 	var large []mirror.Manifest
 	for i := range 2*closurePage + 1 {
-		large = append(large, image(fmt.Sprint(i), layer("common"), layer(fmt.Sprint("own", i))))
+		large = append(large, image(fmt.Sprint(i), layer(fmt.Sprint("common", i/4)), layer(fmt.Sprint("own", i))))
 	}
 	var imported []Event
 	for i := range 1200 {
@@ -147,11 +156,24 @@ func life() []func(context.Context, *Ledger) error {
 			return l.RecordGraph(ctx, "r", append(slices.Clone(large), about(large[0], index("root", large...))), []digest.Digest{dig("absent")})
 		},
 		func(ctx context.Context, l *Ledger) error { return l.RecordEvent(ctx, ev(2, Moved, dig("root"))) },
+		func(ctx context.Context, l *Ledger) error {
+			return l.RecordPublished(ctx, Event{Time: at(2), Repo: "r", Tag: "published", Event: Pushed, Digest: large[0].Descriptor.Digest})
+		},
+		func(ctx context.Context, l *Ledger) error {
+			for _, m := range large {
+				l.NotePull("r", "t", m.Descriptor.Digest, at(2))
+			}
+			l.NotePull("r", "published", large[0].Descriptor.Digest, at(3))
+			return l.FlushPulls(ctx)
+		},
 		func(ctx context.Context, l *Ledger) error { return l.ImportEvents(ctx, imported) },
 		func(ctx context.Context, l *Ledger) error {
 			return l.RecordHeld(ctx, "main", []digest.Digest{dig("a"), dig("b")})
 		},
 		func(ctx context.Context, l *Ledger) error { return l.RebuildGraph(ctx, every(nil, found...)) },
+		func(ctx context.Context, l *Ledger) error {
+			return l.RecordUnlinked(ctx, "r", large[0].Descriptor.Digest)
+		},
 		func(ctx context.Context, l *Ledger) error { return l.ForgetHeld(ctx, "main") },
 		func(ctx context.Context, l *Ledger) error { return l.RecordEvent(ctx, ev(3, Removed, dig("root"))) },
 		func(ctx context.Context, l *Ledger) error {

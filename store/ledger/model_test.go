@@ -137,6 +137,10 @@ func TestTheLedgerIsWhatMapsSay(t *testing.T) {
 			"":                     m.look,
 			"record":               m.recordEvent,
 			"record again":         m.recordEvent,
+			"record publication":   m.recordPublished,
+			"unlink":               m.unlink,
+			"pull":                 m.pull,
+			"flush pulls":          m.flushPulls,
 			"import":               m.importEvents,
 			"import many":          m.importMany,
 			"publish":              m.publish,
@@ -148,7 +152,7 @@ func TestTheLedgerIsWhatMapsSay(t *testing.T) {
 			"rebuild":              m.rebuild,
 			"end in a rebuild":     m.endInRebuild,
 			"set the clock":        func(t *rapid.T) { m.now = hours.Draw(t, "now") },
-			"close and open":       func(t *rapid.T) { must(t, m.l.Close()); m.open(t, false) },
+			"close and open":       func(t *rapid.T) { must(t, m.l.Close()); m.flush(); m.open(t, false) },
 			"crash":                func(t *rapid.T) { m.crash(t, m.copy(t)) },
 			"record while listing": m.listing,
 		})
@@ -243,6 +247,7 @@ func (m *machine) crash(t *rapid.T, path string) {
 	must(t, m.l.Close())
 	must(t, os.Remove(m.path))
 	m.path = path
+	clear(m.noted)
 	m.open(t, true)
 }
 
@@ -302,6 +307,38 @@ func (m *machine) recordEvent(t *rapid.T) {
 	}
 	m.do(t, func(ctx context.Context) error { return m.l.RecordEvent(ctx, e) }, func() { m.record(e) })
 }
+
+func (m *machine) recordPublished(t *rapid.T) {
+	e := m.event(t)
+	if e.Digest == "" {
+		t.Skip("published is what has a digest")
+	}
+	e.Event, e.Time = ledger.Pushed, hours.Draw(t, "time")
+	m.do(t, func(ctx context.Context) error { return m.l.RecordPublished(ctx, e) }, func() {
+		m.checked[place{e.Repo, e.Digest}] = e.Time
+		m.record(e)
+	})
+}
+
+func (m *machine) unlink(t *rapid.T) {
+	p := place{repos.Draw(t, "repo"), rapid.SampledFrom(world).Draw(t, "manifest").Descriptor.Digest}
+	m.do(t, func(ctx context.Context) error { return m.l.RecordUnlinked(ctx, p.repo, p.digest) }, func() {
+		delete(m.graph.links, p)
+		delete(m.checked, p)
+		m.forgetPulls()
+	})
+}
+
+func (m *machine) pull(t *rapid.T) {
+	k, at := pullKey{repos.Draw(t, "repo"), tags.Draw(t, "tag"), digests.Draw(t, "digest")}, hours.Draw(t, "time")
+	m.l.NotePull(k.repo, k.tag, k.digest, at)
+	m.note(pullKey{repo: k.repo, digest: k.digest}, at)
+	if k.tag != "" {
+		m.note(pullKey{repo: k.repo, tag: k.tag}, at)
+	}
+}
+
+func (m *machine) flushPulls(t *rapid.T) { m.do(t, m.l.FlushPulls, m.flush) }
 
 func (m *machine) importEvents(t *rapid.T) {
 	var events []ledger.Event
@@ -424,6 +461,7 @@ func (m *machine) rebuild(t *rapid.T) {
 			filled.add(r.Repo, r.Manifest)
 		}
 		m.graph = filled
+		m.forgetPulls()
 	})
 }
 
@@ -503,6 +541,9 @@ func (m *machine) differs(t *rapid.T) string {
 	compare("events", m.events, collect(t, m.l.Events(ctx, 0)))
 	compare("tags", m.tags(""), collect(t, m.l.Tags(ctx, "")))
 	compare("repositories", m.repositories(), collect(t, m.l.Repositories(ctx)))
+	since, err := m.l.PullsSince(ctx)
+	must(t, err)
+	compare("pulls since", m.since, since)
 	for _, repo := range []string{"a", "a/b", "a-b", "meanwhile"} {
 		compare("links of "+repo, m.graph.of(repo), collect(t, m.l.Links(ctx, repo)))
 		held, err := m.l.Held(ctx, repo, everyDigest(world))
@@ -520,11 +561,25 @@ func (m *machine) differs(t *rapid.T) string {
 			compare("checked", m.checked[place{repo, d}], checked)
 		}
 		compare("held by "+repo, want, held)
+		for _, k := range m.pullable(repo) {
+			pulled, err := m.l.LastPulled(ctx, repo, k.tag, k.digest)
+			must(t, err)
+			compare("last pulled", m.lastPulled(repo, k.tag, k.digest), pulled)
+		}
 	}
 	jobs, err := m.l.Jobs(ctx)
 	must(t, err)
 	compare("jobs", slices.SortedFunc(maps.Values(m.jobs), func(a, b ledger.Job) int { return strings.Compare(a.Name, b.Name) }), jobs)
 	return strings.Join(all, "\n")
+}
+
+// pullable are the tags and manifests of the world.
+func (m *machine) pullable(repo string) []pullKey {
+	keys := []pullKey{{repo, "1", ""}, {repo, "1.0", ""}, {repo, "latest", ""}}
+	for _, n := range world {
+		keys = append(keys, pullKey{repo, "", n.Descriptor.Digest})
+	}
+	return keys
 }
 
 func collect[T any](t *rapid.T, seq iter.Seq2[T, error]) (all []T) {

@@ -35,6 +35,15 @@ type oracle struct {
 	checked map[place]time.Time
 	jobs    map[string]ledger.Job
 	held    map[place]bool // by vault
+	noted   map[pullKey]time.Time
+	pulled  map[pullKey]time.Time // on disk
+	since   time.Time             // pulls are noted
+}
+
+// pullKey is a tag or a digest of a repository.
+type pullKey struct {
+	repo, tag string
+	digest    digest.Digest
 }
 
 func newContent() content {
@@ -42,7 +51,8 @@ func newContent() content {
 }
 
 func newOracle(now time.Time) *oracle {
-	return &oracle{now: now, graph: newContent(), absent: map[place]bool{}, checked: map[place]time.Time{}, jobs: map[string]ledger.Job{}, held: map[place]bool{}}
+	return &oracle{now: now, graph: newContent(), absent: map[place]bool{}, checked: map[place]time.Time{}, jobs: map[string]ledger.Job{}, held: map[place]bool{},
+		noted: map[pullKey]time.Time{}, pulled: map[pullKey]time.Time{}, since: now}
 }
 
 func (o *oracle) history(repo, tag string) []ledger.Event {
@@ -100,6 +110,52 @@ func (o *oracle) record(e ledger.Event) {
 func (o *oracle) append(e ledger.Event) {
 	e.Seq, e.Time = uint64(len(o.events)+1), e.Time.UTC()
 	o.events = append(o.events, e)
+	o.forgetPulls()
+}
+
+// forgetPulls drops the pulls on disk of what is not there.
+func (o *oracle) forgetPulls() {
+	maps.DeleteFunc(o.pulled, func(k pullKey, _ time.Time) bool {
+		return k.tag != "" && o.tag(k.repo, k.tag).Digest == "" || k.tag == "" && !o.graph.links[place{k.repo, k.digest}]
+	})
+}
+
+func (o *oracle) note(k pullKey, t time.Time) {
+	if t = t.Truncate(time.Second); t.After(o.noted[k]) {
+		o.noted[k] = t
+	}
+}
+
+func (o *oracle) flush() {
+	for k, t := range o.noted {
+		if t.After(o.pulled[k]) {
+			o.pulled[k] = t
+		}
+	}
+	clear(o.noted)
+	o.forgetPulls()
+}
+
+func (o *oracle) lastPulled(repo, tag string, d digest.Digest) (t time.Time) {
+	asked := []pullKey{{repo: repo, tag: tag}}
+	if d != "" {
+		asked = append(asked, pullKey{repo: repo, digest: d})
+	}
+	for i := 0; i < len(asked); i++ {
+		for _, r := range o.graph.nodes[asked[i].digest].Refs {
+			if r.Role == mirror.RoleChild {
+				asked = append(asked, pullKey{repo: repo, digest: r.Digest})
+			}
+		}
+	}
+	for _, k := range asked {
+		for _, known := range []time.Time{o.noted[k], o.pulled[k]} {
+			if known.After(t) {
+				t = known
+			}
+		}
+	}
+	return t
 }
 
 func (o *oracle) imports(events []ledger.Event) {
