@@ -17,7 +17,7 @@ func (c *cli) listCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "list [PATTERN]",
 		Short:   "repositories and tags of the local registry",
-		Long:    "List prints the repositories of the local registry that match a pattern (default all) and their tags.",
+		Long:    "List prints the repositories of the local registry that match a pattern (default all), their tags, and when clients last pulled those.",
 		Example: "  lastro list\n  lastro list 'docker.io/library/*'",
 		Args:    takes(cobra.MaximumNArgs(1)),
 		RunE: c.verb(func(ctx context.Context, s *site, args []string) error {
@@ -43,7 +43,7 @@ type listedTag struct {
 	Name        string        `json:"name"`
 	Digest      digest.Digest `json:"digest"`
 	Since       time.Time     `json:"since"`
-	LastPulled  *time.Time    `json:"last_pulled"` // null: not known
+	LastPulled  *time.Time    `json:"last_pulled"` // null: never, as far as is known
 	Protections []string      `json:"protections"`
 }
 
@@ -63,19 +63,39 @@ func (s *site) list(ctx context.Context, pattern string) (listing, error) {
 		if n := len(l.Repositories); n == 0 || l.Repositories[n-1].Name != state.Repo {
 			l.Repositories = append(l.Repositories, listedRepository{Name: state.Repo})
 		}
+		pulled, err := s.lastPulled(ctx, state.Repo, state.Tag, state.Digest)
+		if err != nil {
+			return l, fmt.Errorf("list: %w", err)
+		}
 		repo := &l.Repositories[len(l.Repositories)-1]
-		repo.Tags = append(repo.Tags, listedTag{Name: state.Tag, Digest: state.Digest, Since: state.Since, Protections: []string{}})
+		repo.Tags = append(repo.Tags, listedTag{Name: state.Tag, Digest: state.Digest, Since: state.Since, LastPulled: pulled, Protections: []string{}})
 	}
 	return l, nil
 }
 
+// lastPulled is nil for what was never pulled, as far as is known.
+func (s *site) lastPulled(ctx context.Context, repo, tag string, d digest.Digest) (*time.Time, error) {
+	t, err := s.ledger().LastPulled(ctx, repo, tag, d)
+	if err != nil || t.IsZero() {
+		return nil, err
+	}
+	return &t, nil
+}
+
 func (l listing) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "IMAGE\tDIGEST\tSINCE\n")
+	fmt.Fprintf(t, "IMAGE\tDIGEST\tSINCE\tLAST PULLED\n")
 	for _, r := range l.Repositories {
 		for _, tag := range r.Tags {
-			fmt.Fprintf(t, "%s:%s\t%s\t%s\n", r.Name, tag.Name, tag.Digest, stamp(tag.Since))
+			fmt.Fprintf(t, "%s:%s\t%s\t%s\t%s\n", r.Name, tag.Name, tag.Digest, stamp(tag.Since), pulledStamp(tag.LastPulled))
 		}
 	}
 	return t.Flush()
+}
+
+func pulledStamp(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return stamp(*t)
 }

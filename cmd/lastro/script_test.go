@@ -14,10 +14,12 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"lastro/mirror/sample"
+	"lastro/store"
 )
 
 var (
@@ -67,6 +69,7 @@ func runForTest() int {
 //	fill FILE…               writes the environment's values into files, for $NAME
 //	move REPO TAG            moves a tag of the sample upstream
 //	drop REPO TAG            removes one
+//	pulled DATA REPO TAG T   notes that a client pulled a tag at T, while nothing runs
 //	limit on, limit off      whether it lets manifests be read; if not, in ten minutes
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -89,7 +92,7 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits, "fill": fill, "move": move, "drop": drop, "limit": limit,
+			"exits": exits, "fill": fill, "move": move, "drop": drop, "limit": limit, "pulled": pulled,
 		},
 	})
 }
@@ -129,6 +132,19 @@ func move(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	_, err := ts.Value("upstream").(*sample.Registry).Move(context.Background(), args[0], args[1])
 	ts.Check(err)
+}
+
+func pulled(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 4 {
+		ts.Fatalf("usage: pulled DATA REPO TAG TIME")
+	}
+	at, err := time.Parse(time.RFC3339, args[3])
+	ts.Check(err)
+	st, err := store.Open(ts.MkAbs(args[0]), store.Options{Now: time.Now})
+	ts.Check(err)
+	d, err := st.Resolve(context.Background(), args[1], args[2])
+	st.Ledger().NotePull(args[1], args[2], d, at)
+	ts.Check(errors.Join(err, st.Close()))
 }
 
 // limiter is an upstream that may want no manifests to be read for ten minutes.

@@ -37,7 +37,8 @@ type shownImage struct {
 	Digest      digest.Digest  `json:"digest"`
 	MediaType   string         `json:"media_type"`
 	Since       *time.Time     `json:"since,omitempty"`
-	Bytes       int64          `json:"bytes"` // of the closure
+	LastPulled  *time.Time     `json:"last_pulled"` // null: never, as far as is known
+	Bytes       int64          `json:"bytes"`       // of the closure
 	Closure     []shownContent `json:"closure"`
 	Absent      []absentChild  `json:"expected_absent"`
 	Referrers   []shownContent `json:"referrers"`
@@ -74,7 +75,8 @@ func (s *site) show(ctx context.Context, text string) (shownImage, error) {
 	if err := s.showClosure(ctx, &img); err != nil {
 		return img, s.explainMissing(ctx, ref, time.Time{}, err)
 	}
-	return img, nil
+	img.LastPulled, err = s.lastPulled(ctx, img.Repo, img.Tag, img.Digest)
+	return img, err
 }
 
 func (s *site) showClosure(ctx context.Context, img *shownImage) error {
@@ -162,6 +164,7 @@ func (img shownImage) Print(w io.Writer) error {
 	if img.Since != nil {
 		fmt.Fprintf(t, "since\t%s\n", stamp(*img.Since))
 	}
+	fmt.Fprintf(t, "last pulled\t%s\n", pulledStamp(img.LastPulled))
 	fmt.Fprintf(t, "closure\t%d digests, %s\n", len(img.Closure), humanize.IBytes(uint64(img.Bytes)))
 	for _, content := range img.Closure {
 		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\n", content.Kind, content.Digest, humanize.IBytes(uint64(content.Size)), content.MediaType, content.Platform)
