@@ -24,6 +24,9 @@ func (s *Scheduler) begin(ctx context.Context, e *entry, now time.Time) {
 	})
 }
 
+// leastPause keeps a run that has to go on from being a storm.
+const leastPause = time.Second
+
 // end settles a run that has returned.
 func (s *Scheduler) end(e *entry, ended time.Time, err error) {
 	s.mu.Lock()
@@ -31,6 +34,9 @@ func (s *Scheduler) end(e *entry, ended time.Time, err error) {
 	e.running, e.ended, e.err, e.again = false, ended, err, time.Time{}
 	if again, ok := errors.AsType[*AgainError](err); ok {
 		e.again = again.At
+		if soonest := ended.Add(leastPause); e.again.Before(soonest) { // it passed while the run went on
+			e.again = soonest
+		}
 	}
 	if e.gone {
 		delete(s.entries, e.job.Name)
@@ -53,11 +59,15 @@ func (s *Scheduler) record(ctx context.Context, r Record) {
 }
 
 func (s *Scheduler) report(name string, took time.Duration, err error) {
-	if err != nil {
+	again, waits := errors.AsType[*AgainError](err)
+	switch {
+	case waits:
+		s.o.Log.Info("job goes on later", "job", name, "took", took, "at", again.At, "because", again.Err)
+	case err != nil:
 		s.o.Log.Error("job failed", "job", name, "took", took, "err", err)
-		return
+	default:
+		s.o.Log.Debug("job done", "job", name, "took", took)
 	}
-	s.o.Log.Debug("job done", "job", name, "took", took)
 }
 
 // guarded turns a panic into an error.

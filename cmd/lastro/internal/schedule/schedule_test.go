@@ -401,3 +401,21 @@ func TestARunThatHasToGoOnSoonerIsRunThen(t *testing.T) {
 		w.wantDiary("01 00:00:00 sync", "01 00:30:00 sync", "01 01:00:00 late", "01 06:30:00 sync", "01 07:00:00 late")
 	})
 }
+
+func TestARunThatLastedLongerThanItHadToWaitGoesOnAtOnce(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		first := true
+		j := w.job("sync", "", every(6*time.Hour), 10*time.Minute)
+		run := j.Run
+		j.Run = func(ctx context.Context) error {
+			if err := run(ctx); err != nil || !first {
+				return err
+			}
+			first = false
+			return &AgainError{day(1, 0, 5), errors.New("throttled for a while")}
+		}
+		w.begin(j)
+		w.pass(2 * time.Hour)
+		w.wantDiary("01 00:00:00 sync", "01 00:10:01 sync")
+	})
+}
