@@ -114,14 +114,21 @@ func (s *Store) blobs(ctx context.Context, p mirror.Publication) (ds []digest.Di
 			if err != nil {
 				return nil, err
 			}
-			if has {
+			switch {
+			case has && s.mayLink(p, r):
 				ds = append(ds, r.Digest)
-			} else if r.Role != mirror.RoleForeign {
+			case !has && r.Role != mirror.RoleForeign:
 				return nil, fmt.Errorf("%s %s of manifest %s is not stored", r.Role, r.Digest, m.Descriptor.Digest)
 			}
 		}
 	}
 	return ds, nil
+}
+
+// mayLink reports whether the repository may serve content that is held. A
+// client that pushes could name as foreign what it may not pull elsewhere.
+func (s *Store) mayLink(p mirror.Publication, r mirror.Ref) bool {
+	return r.Role != mirror.RoleForeign || p.Kind != ledger.Pushed || s.linked(layout.Layer(p.Repo, r.Digest), r.Digest) == nil
 }
 
 // link lets the repository serve blobs and manifests by digest.

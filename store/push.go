@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -16,8 +15,6 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
-
 	"lastro/store/layout"
 )
 
@@ -140,34 +137,26 @@ func checkSession(session string) error {
 }
 
 func (s *Store) adoptUpload(ctx context.Context, repo, session string, d digest.Digest) error {
-	err := s.adoptContent(ctx, upload(repo, session)+"/data", d)
+	_, err := s.tree.Adopt(ctx, upload(repo, session)+"/data", d)
 	if err == nil {
 		err = s.linkBlob(repo, d)
 	}
 	if err == nil || errors.Is(err, layout.ErrDigest) {
-		err = errors.Join(err, s.tree.Driver().Delete(ctx, "/"+upload(repo, session)))
+		err = errors.Join(err, s.DropUpload(ctx, repo, session))
 	}
 	return err
 }
 
-// adoptContent gives a file of the tree its name as content, when it is that.
-func (s *Store) adoptContent(ctx context.Context, name string, d digest.Digest) error {
-	f, err := s.tree.OpenFile(name)
-	if err != nil {
+// DropUpload ends a session and forgets what was uploaded. One that is not there
+// is no error.
+func (s *Store) DropUpload(ctx context.Context, repo, session string) error {
+	if err := errors.Join(layout.CheckRepository(repo), checkSession(session)); err != nil {
 		return err
 	}
-	defer f.Close()
-	h := d.Algorithm().Hash()
-	if _, err := io.Copy(h, f); err != nil {
-		return err
+	if _, err := s.tree.Stat(upload(repo, session)); err != nil {
+		return ignoreGone(err)
 	}
-	if got := digest.NewDigest(d.Algorithm(), h); got != d {
-		return fmt.Errorf("%w: got %s, want %s", layout.ErrDigest, got, d)
-	}
-	if err := unix.Fdatasync(int(f.Fd())); err != nil {
-		return err
-	}
-	return s.tree.Driver().Move(ctx, "/"+name, "/"+layout.Data(d))
+	return s.tree.Driver().Delete(ctx, "/"+upload(repo, session))
 }
 
 // PurgeUploads removes the sessions that nobody added to since before, and says

@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"io/fs"
 	"mime"
 	"net/http"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -203,8 +205,7 @@ func (x *exchange) publish(m mirror.Manifest, tags []string) error {
 
 func (x *exchange) publishAs(m mirror.Manifest, tag string) error {
 	if tag != "" && x.o.Immutable(x.Repo, tag) {
-		x.settled.Lock()
-		defer x.settled.Unlock()
+		defer x.settled.lock(x.Repo + ":" + tag)()
 		if err := x.movable(tag, m.Descriptor.Digest); err != nil {
 			return err
 		}
@@ -234,4 +235,15 @@ func (x *exchange) movable(tag string, to digest.Digest) error {
 		return err
 	}
 	return denied(http.StatusConflict, fmt.Sprintf("tag %s of %s is immutable and is %s: push under another tag", tag, x.Repo, now))
+}
+
+// stripes let one request at a time settle a name. The zero value is ready.
+type stripes [64]sync.Mutex
+
+func (s *stripes) lock(name string) (unlock func()) {
+	h := fnv.New32a()
+	_, _ = io.WriteString(h, name) // it does not fail
+	m := &s[h.Sum32()%uint32(len(s))]
+	m.Lock()
+	return m.Unlock
 }

@@ -21,8 +21,13 @@ type stalling struct {
 	patience   time.Duration
 }
 
+// Read reads what comes in time. A connection without deadlines is a test's.
 func (s *stalling) Read(p []byte) (int, error) {
-	// A connection without deadlines is a test's.
 	_ = s.connection.SetReadDeadline(time.Now().Add(s.patience))
-	return s.ReadCloser.Read(p)
+	n, err := s.ReadCloser.Read(p)
+	if err != nil {
+		// Past the body, a deadline would end a request that is still answered.
+		_ = s.connection.SetReadDeadline(time.Time{})
+	}
+	return n, err
 }

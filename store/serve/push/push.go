@@ -81,8 +81,8 @@ type handler struct {
 	o        Options
 	log      *slog.Logger
 	app      *handlers.App
-	sessions sync.Map   // those that a request writes to
-	settled  sync.Mutex // held while an immutable tag is pushed
+	sessions sync.Map // those that a request writes to
+	settled  stripes  // held while an immutable tag is pushed
 }
 
 // New is the half of the registry's HTTP API that changes something. It may be

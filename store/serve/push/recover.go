@@ -37,11 +37,17 @@ type begun struct {
 	yes bool
 }
 
+// WriteHeader begins the answer. distribution does so twice when a client breaks
+// off; the first is the answer.
 func (b *begun) WriteHeader(status int) {
+	if b.yes {
+		return
+	}
 	b.yes = true
 	b.ResponseWriter.WriteHeader(status)
 }
 
+// Write begins the answer when nothing has.
 func (b *begun) Write(p []byte) (int, error) {
 	b.yes = true
 	return b.ResponseWriter.Write(p)

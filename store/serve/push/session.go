@@ -2,9 +2,10 @@ package push
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"path"
@@ -86,11 +87,13 @@ func (x *exchange) open() error {
 
 // atOnce takes a blob that is the body of the request which begins its session.
 func (x *exchange) atOnce(d digest.Digest) error {
-	begun := &recorder{}
-	x.app.ServeHTTP(begun, empty(x.about("", url.Values{})))
-	location, err := url.Parse(begun.Header().Get("Location"))
-	if begun.status != http.StatusAccepted || err != nil {
-		return begun.relay(x.w)
+	answer := &recorder{}
+	if x.app.ServeHTTP(answer, empty(x.about("", url.Values{}))); answer.status != http.StatusAccepted {
+		return answer.relay(x.w)
+	}
+	location, err := url.Parse(answer.Header().Get("Location"))
+	if err != nil {
+		return err
 	}
 	query := location.Query()
 	query.Set("digest", d.String())
@@ -106,9 +109,26 @@ func (x *exchange) finish(session string, query url.Values) error {
 		return err
 	}
 	if d.Algorithm() == digest.SHA256 {
-		x.app.ServeHTTP(x.w, x.about(session, query))
-		return nil
+		return x.commit(session, query)
 	}
+	return x.adopt(session, query, d)
+}
+
+// commit lets distribution end the session. It leaves a session behind that
+// turned out to be something else.
+func (x *exchange) commit(session string, query url.Values) error {
+	answer := &recorder{}
+	x.app.ServeHTTP(answer, x.about(session, query))
+	if answer.code() == spec.DigestInvalid {
+		if err := x.store.DropUpload(x.r.Context(), x.Repo, session); err != nil {
+			return err
+		}
+	}
+	return answer.relay(x.w)
+}
+
+// adopt ends the session with content whose name distribution does not know.
+func (x *exchange) adopt(session string, query url.Values, d digest.Digest) error {
 	query.Del("digest")
 	last := x.about(session, query)
 	last.Method = http.MethodPatch
@@ -117,7 +137,7 @@ func (x *exchange) finish(session string, query url.Values) error {
 	if x.app.ServeHTTP(sent, last); sent.status != http.StatusAccepted {
 		return sent.relay(x.w)
 	}
-	err = x.store.AdoptUpload(x.r.Context(), x.Repo, session, d)
+	err := x.store.AdoptUpload(x.r.Context(), x.Repo, session, d)
 	if errors.Is(err, layout.ErrDigest) {
 		return bad(spec.DigestInvalid, "what was uploaded is not %s", d)
 	}
@@ -181,14 +201,21 @@ func (r *recorder) Write(p []byte) (int, error) {
 	return r.body.Write(p)
 }
 
-// relay gives the answer to the client.
+// code is that of an error, or "".
+func (r *recorder) code() string {
+	var body struct{ Errors []struct{ Code string } }
+	if r.status < http.StatusBadRequest || json.Unmarshal(r.body.Bytes(), &body) != nil || len(body.Errors) == 0 {
+		return ""
+	}
+	return body.Errors[0].Code
+}
+
+// relay gives the answer to the client. None is a fault.
 func (r *recorder) relay(w http.ResponseWriter) error {
-	if r.status < http.StatusBadRequest {
-		return fmt.Errorf("distribution answered %d where a session was to go on", r.status)
+	if r.status == 0 {
+		return errors.New("distribution gave no answer")
 	}
-	for key, values := range r.Header() {
-		w.Header()[key] = values
-	}
+	maps.Copy(w.Header(), r.Header())
 	w.Header().Set("Content-Length", strconv.Itoa(r.body.Len()))
 	w.WriteHeader(r.status)
 	_, _ = io.Copy(w, &r.body) // an error is the client's, who has gone
