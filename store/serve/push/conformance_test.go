@@ -64,7 +64,7 @@ func registry(t testing.TB, s *store.Store, o Options) (address string) {
 // registry refuse them, and this one does, so that what is visible is whole.
 func TestTheConformanceSuiteFindsNoFailure(t *testing.T) {
 	suite := tool(t, "conformance")
-	address, results := registry(t, open(t), everybody()), t.TempDir()
+	address, results := registry(t, newClient(t, memory(t), everybody()).store, everybody()), t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, suite)
