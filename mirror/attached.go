@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"regexp"
 	"strings"
 
@@ -36,5 +37,5 @@ func (a attachments) to(subject digest.Digest) []string {
 
 // attachedChange is the copy of a tag that attaches something to c's image.
 func (c change) attachedChange(tag string) change {
-	return change{repository: c.repository, to: c.to, tag: tag, attached: c.attached, reason: "attached to " + c.tag, unfiltered: true}
+	return change{repository: c.repository, to: c.to, tag: tag, attached: c.attached, by: c.by, reason: "attached to " + cmp.Or(c.tag, c.desc.Digest.String()), unfiltered: true}
 }

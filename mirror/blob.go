@@ -23,8 +23,8 @@ const (
 // blob stores one blob that was not there. Who finds another at work on it
 // waits without taking the place of a download.
 func (g *graph) blob(ctx context.Context, b missingBlob) error {
-	return g.flights.do(ctx, b.Digest, func() error {
-		if err := g.downloads.enter(ctx, b.image); err != nil {
+	return g.traffic().do(ctx, claim{b.Digest, b.image == urgent}, func(f *flight) error {
+		if err := g.downloads.enter(ctx, b.image, f.now); err != nil {
 			return err
 		}
 		defer g.downloads.leave()
@@ -72,6 +72,7 @@ type fetching struct {
 
 // fetch opens the blob upstream and counts what comes.
 func (d *fetching) fetch(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
+	d.traffic().begins(d.desc.Digest)
 	body, start, err := d.openLarge(ctx, offset)
 	if err != nil {
 		return nil, 0, fmt.Errorf("upstream %s: %w", d.rule.host, err)

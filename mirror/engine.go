@@ -73,7 +73,11 @@ type Engine struct {
 	// Room is how many bytes the local registry can take. nil: any number.
 	Room func(ctx context.Context) (int64, error)
 
-	flights flights // over all images and runs
+	// Traffic is shared by the engines that fill one local registry, so that what
+	// several of them want is fetched once. nil: the engine's own.
+	Traffic *Traffic
+
+	own Traffic
 }
 
 const (
@@ -86,6 +90,13 @@ const (
 	// referrersBeat is how often an unchanged image's referrers are asked for again.
 	referrersBeat = 24 * time.Hour
 )
+
+func (e *Engine) traffic() *Traffic {
+	if e.Traffic != nil {
+		return e.Traffic
+	}
+	return &e.own
+}
 
 func (e *Engine) jobs() int {
 	if e.Jobs > 0 {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"slices"
 )
 
 // Explanation says what each rule makes of one tag, and why.
@@ -46,7 +45,7 @@ func (e *Engine) Explain(ctx context.Context, rules []Rule, ref Reference) (Expl
 
 func (p *planner) explain(ctx context.Context, c *rule, ref Reference) (RuleExplanation, error) {
 	x := RuleExplanation{Rule: c.Name, Outcome: "nothing"}
-	if c.host != ref.Host || !slices.Contains(c.names, ref.Repository) && !c.wants(ref.Repository) {
+	if c.host != ref.Host || !c.means(ref.Repository) {
 		x.Reason = fmt.Sprintf("%s/%s is not meant by %q", ref.Host, ref.Repository, c.From)
 		return x, nil
 	}

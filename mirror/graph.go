@@ -27,6 +27,7 @@ type graph struct {
 	src    Source
 	rule   *rule
 	change change
+	came   func(Manifest, []Ref) // hears of each manifest and what of it is copied; nil: nobody does
 
 	mu    sync.Mutex // ready and size, which are written beside each other
 	ready map[digest.Digest]Manifest
@@ -67,13 +68,16 @@ func (g *graph) copy(ctx context.Context) (Published, error) {
 	return g.Dest.Publish(ctx, Publication{
 		Repo: g.change.to, Tag: g.change.tag, Root: g.change.desc,
 		Manifests: g.manifests, Absent: g.absent, Checked: g.checked,
-		By: "sync", Reason: fmt.Sprintf("rule %s: %s/%s:%s: %s", g.rule.Name, g.rule.host, g.change.repository, g.change.tag, g.change.reason),
+		By: cmp.Or(g.change.by, "sync"), Reason: fmt.Sprintf("rule %s: %s/%s: %s", g.rule.Name, g.rule.host, g.change.source(), g.change.reason),
 	})
 }
 
 // unmoved refuses to put a tag over what somebody else, another sync or a
 // person who rolled it back, put there since the plan.
 func (g *graph) unmoved(ctx context.Context) error {
+	if g.change.tag == "" {
+		return nil
+	}
 	now, err := g.Dest.Resolve(ctx, g.change.to, g.change.tag)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("local %s:%s: %w", g.change.to, g.change.tag, err)
@@ -109,11 +113,15 @@ func (g *graph) manifest(ctx context.Context, desc ocispec.Descriptor, platforms
 	if err != nil {
 		return err
 	}
-	for r := range g.rule.kept(m) {
+	kept := slices.Collect(g.rule.kept(m))
+	for _, r := range kept {
 		g.want(r.Descriptor)
 	}
 	selected, absent := split(m, platforms)
 	g.absent = append(g.absent, absent...)
+	if g.came != nil {
+		g.came(m, append(kept, selected...))
+	}
 	if err := g.prepare(ctx, selected); err != nil {
 		return err
 	}
@@ -175,7 +183,7 @@ func (g *graph) read(ctx context.Context, desc ocispec.Descriptor) (m Manifest, 
 	if !errors.Is(err, fs.ErrNotExist) {
 		return m, err
 	}
-	err = g.flights.do(ctx, desc.Digest, func() error {
+	err = g.traffic().do(ctx, claim{digest: desc.Digest}, func(*flight) error {
 		m, err = g.held(ctx, desc)
 		if errors.Is(err, fs.ErrNotExist) {
 			m, err = g.fetchManifest(ctx, desc)

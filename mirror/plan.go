@@ -47,6 +47,7 @@ type change struct {
 	previous   digest.Digest
 	reason     string
 	attached   attachments // of the repository
+	by         string      // who, for the event; "": sync
 	unfiltered bool        // attached to an image: there are no platforms to choose from
 	recheck    bool        // the image is here: only its referrers are asked for
 	unlisted   bool        // it is here, and not in the upstream's list

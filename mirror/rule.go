@@ -19,11 +19,22 @@ type Rule struct {
 	Referrers     bool      `yaml:"referrers" default:"true" doc:"copy signatures, attestations and SBOMs too"`
 	ForeignLayers bool      `yaml:"foreign-layers" default:"false" doc:"copy layers that have urls elsewhere, too"`
 
-	Immutable       []string      `yaml:"immutable" kind:"pattern" doc:"tags that never move upstream: those that are here are asked for once a day only, and one that moves is not copied and raises an alarm" example:"/v?[0-9]+[.][0-9]+[.][0-9]+/"`
-	MinAge          time.Duration `yaml:"min-age" doc:"publish a digest only when it has been known for this long (sync --release publishes it at once)" default:"0s" example:"72h"`
-	MinAgeExcept    []string      `yaml:"min-age-except" kind:"pattern" doc:"tags that are published at once, whatever min-age says" example:"*-security"`
-	RemovedUpstream string        `yaml:"removed-upstream" kind:"removed" doc:"what becomes of tags that the upstream has no more: they stay, or they are removed here" default:"keep" example:"retire"`
+	Immutable    []string      `yaml:"immutable" kind:"pattern" doc:"tags that never move upstream: those that are here are asked for once a day only, and one that moves is not copied and raises an alarm" example:"/v?[0-9]+[.][0-9]+[.][0-9]+/"`
+	MinAge       time.Duration `yaml:"min-age" doc:"publish a digest only when it has been known for this long (sync --release publishes it at once)" default:"0s" example:"72h"`
+	MinAgeExcept []string      `yaml:"min-age-except" kind:"pattern" doc:"tags that are published at once, whatever min-age says" example:"*-security"`
+	OnDemand     bool          `yaml:"on-demand" default:"false" doc:"bring what a client asks for and is not here as well"`
+	Mode         string        `yaml:"mode" doc:"about tags that are here, when a client asks for them: local never asks the upstream; stale answers with what is here and asks afterwards; fresh asks first, and answers with what is here when the upstream fails (default: stale with on-demand, else local)" example:"fresh"`
+	TTL          time.Duration `yaml:"ttl" doc:"how long what the upstream said of a tag holds, for the modes stale and fresh" default:"10m" example:"1m"`
+
+	RemovedUpstream string `yaml:"removed-upstream" kind:"removed" doc:"what becomes of tags that the upstream has no more: they stay, or they are removed here" default:"keep" example:"retire"`
 }
+
+// The modes.
+const (
+	ModeLocal = "local"
+	ModeStale = "stale"
+	ModeFresh = "fresh"
+)
 
 const (
 	// Keep and Retire say what becomes of tags that the upstream removed.
@@ -167,6 +178,14 @@ func (c *rule) times(note func(key string, err error)) {
 	if c.MinAge < 0 {
 		note("min-age", fmt.Errorf("%s is less than nothing (example: 72h)", c.MinAge))
 	}
+	if c.TTL < 0 {
+		note("ttl", fmt.Errorf("%s is less than nothing (example: 10m)", c.TTL))
+	}
+	switch c.Mode {
+	case "", ModeLocal, ModeStale, ModeFresh:
+	default:
+		note("mode", fmt.Errorf("%q is none of local, stale and fresh (example: fresh)", c.Mode))
+	}
 	switch c.RemovedUpstream {
 	case "", Keep, Retire:
 	default:
@@ -206,7 +225,7 @@ func (r Rule) LocalName(ref Reference) (string, bool) {
 	if err != nil || c.host != ref.Host {
 		return "", false
 	}
-	if slices.Contains(c.names, ref.Repository) || c.wants(ref.Repository) {
+	if c.means(ref.Repository) {
 		return c.local(ref.Repository), true
 	}
 	return "", false

@@ -8,7 +8,7 @@ import (
 
 // turnstile lets so many downloads run at once. Of those that wait, those of
 // the image that has the least to fetch go first, so that small images do not
-// wait for large ones.
+// wait for large ones, and before them what a client waits for.
 type turnstile struct {
 	mu      sync.Mutex
 	free    int
@@ -18,8 +18,12 @@ type turnstile struct {
 
 func newTurnstile(places int) *turnstile { return &turnstile{free: places} }
 
-// enter waits for a place. size is what the image has to fetch.
-func (t *turnstile) enter(ctx context.Context, size int64) error {
+// urgent is the size of what goes before all that waits: a client waits for it.
+const urgent = -1
+
+// enter waits for a place. size is what the image has to fetch; it is urgent
+// from when rush closes on.
+func (t *turnstile) enter(ctx context.Context, size int64, rush <-chan struct{}) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -33,11 +37,31 @@ func (t *turnstile) enter(ctx context.Context, size int64) error {
 	w := &waiter{size: size, order: t.arrived, ready: make(chan struct{})}
 	heap.Push(&t.waiting, w)
 	t.mu.Unlock()
-	select {
-	case <-w.ready:
-		return nil
-	case <-ctx.Done():
+	for {
+		select {
+		case <-w.ready:
+			return nil
+		case <-rush:
+			rush = nil
+			t.hurry(w)
+			continue
+		case <-ctx.Done():
+		}
+		return t.giveUp(ctx, w)
 	}
+}
+
+// hurry puts one that waits before the others.
+func (t *turnstile) hurry(w *waiter) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w.size = urgent
+	if w.place >= 0 {
+		heap.Fix(&t.waiting, w.place)
+	}
+}
+
+func (t *turnstile) giveUp(ctx context.Context, w *waiter) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if w.place >= 0 {

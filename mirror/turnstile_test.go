@@ -12,14 +12,14 @@ import (
 func TestOfThoseThatWaitTheSmallestGoFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turn := newTurnstile(1)
-		if err := turn.enter(t.Context(), 0); err != nil {
+		if err := turn.enter(t.Context(), 0, nil); err != nil {
 			t.Fatal(err)
 		}
 		var mu sync.Mutex
 		var order []int64
 		for _, size := range []int64{300, 100, 200} {
 			go func() {
-				if err := turn.enter(t.Context(), size); err != nil {
+				if err := turn.enter(t.Context(), size, nil); err != nil {
 					t.Error(err)
 				}
 				mu.Lock()
@@ -40,23 +40,23 @@ func TestOfThoseThatWaitTheSmallestGoFirst(t *testing.T) {
 func TestWhoeverGivesUpWaitingLeavesThePlaceToOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turn := newTurnstile(1)
-		if err := turn.enter(t.Context(), 0); err != nil {
+		if err := turn.enter(t.Context(), 0, nil); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		gaveUp := make(chan error, 1)
-		go func() { gaveUp <- turn.enter(ctx, 1) }()
+		go func() { gaveUp <- turn.enter(ctx, 1, nil) }()
 		synctest.Wait()
 		cancel()
 		if err := <-gaveUp; !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
 		turn.leave()
-		if err := turn.enter(t.Context(), 1); err != nil {
+		if err := turn.enter(t.Context(), 1, nil); err != nil {
 			t.Fatal(err)
 		}
 		turn.leave()
-		if err := turn.enter(ctx, 1); !errors.Is(err, context.Canceled) || turn.free != 1 {
+		if err := turn.enter(ctx, 1, nil); !errors.Is(err, context.Canceled) || turn.free != 1 {
 			t.Errorf("got %v, with %d places free", err, turn.free)
 		}
 	})
@@ -66,12 +66,12 @@ func TestAPlaceThatComesTooLateGoesToTheNext(t *testing.T) {
 	for range 50 { // which of the two comes first is a matter of chance
 		synctest.Test(t, func(t *testing.T) {
 			turn := newTurnstile(1)
-			if err := turn.enter(t.Context(), 0); err != nil {
+			if err := turn.enter(t.Context(), 0, nil); err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			gaveUp := make(chan error, 1)
-			go func() { gaveUp <- turn.enter(ctx, 1) }()
+			go func() { gaveUp <- turn.enter(ctx, 1, nil) }()
 			synctest.Wait()
 			turn.mu.Lock()
 			cancel()
