@@ -98,6 +98,9 @@ func TestRegistriesYAMLSaysWhatK3sReads(t *testing.T) {
 	if got.Mirrors["docker.io"].Endpoints[0] != "https://mirror.example.com" || got.Configs["mirror.example.com"].TLS.CAFile != "/etc/rancher/k3s/lastro-ca.crt" {
 		t.Errorf("registries.yaml: %+v", got)
 	}
+	if own := clients.K3s(sites["closed"]).Files[0].Content; !strings.Contains(own, `"192.0.2.7:5000":`) {
+		t.Errorf("k3s is not told that the mirror has no TLS:\n%s", own)
+	}
 	if diff := cmp.Diff([]string{"https://mirror.example.com", "http://registry.example.com:5000"}, got.Mirrors["registry.example.com:5000"].Endpoints); diff != "" {
 		t.Errorf("an upstream without TLS is an endpoint, because the default one has TLS:\n%s", diff)
 	}
@@ -210,8 +213,8 @@ func TestOtherContentStopsEverything(t *testing.T) {
 	if all, _ := filepath.Glob(filepath.Join(dir, "certs.d", "*")); len(all) != 1 {
 		t.Errorf("written although one file was refused: %q", all)
 	}
-	if written, err := c.Write(dir, always); err != nil || len(written) != 3 {
-		t.Errorf("with leave to replace it wrote %q (%v), want three files", written, err)
+	if written, err := c.Write(dir, always); err != nil || len(written) != 4 {
+		t.Errorf("with leave to replace it wrote %q (%v), want four files", written, err)
 	}
 }
 

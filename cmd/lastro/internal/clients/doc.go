@@ -14,5 +14,8 @@
 //	            /etc/rancher/k3s/config.yaml.d/lastro.yaml      without fallback
 //	            /etc/rancher/k3s/lastro-ca.crt
 //
+// Each file also says how the mirror is reached under its own name, where the
+// client would take it for a registry with TLS that everybody trusts.
+//
 // Making files does no I/O; only [Config.Write] does.
 package clients

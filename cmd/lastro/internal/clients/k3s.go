@@ -33,6 +33,9 @@ func (s Site) registriesYAML() string {
 			fmt.Fprintf(&b, "      - %q\n", h.server()) // the default has TLS
 		}
 	}
+	if !s.TLS {
+		fmt.Fprintf(&b, "  # Images of the mirror under its own name.\n  %q:\n    endpoint:\n      - %q\n", s.Address, s.url())
+	}
 	if s.CA != "" {
 		fmt.Fprintf(&b, "configs:\n  %q:\n    tls:\n      ca_file: %q\n", s.Address, path.Join(k3sFolder, caName))
 	}

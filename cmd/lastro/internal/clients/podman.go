@@ -34,6 +34,10 @@ func (s Site) registriesConf() string {
 		b.WriteString("\n[[registry.mirror]]\n")
 		location(&b, here, !s.TLS)
 	}
+	if !s.TLS {
+		fmt.Fprintf(&b, "\n# Images of the mirror under its own name.\n[[registry]]\n")
+		location(&b, s.Address, true)
+	}
 	return b.String()
 }
 
