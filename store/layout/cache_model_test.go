@@ -54,7 +54,9 @@ type change struct {
 	do       string
 	from, to string
 	which    int // of the digests
-	parts    int // that are written
+
+	parts     int // that are written
+	cancelled bool
 }
 
 var doings = map[string]func(context.Context, *Tree, world, change) error{
@@ -74,6 +76,20 @@ var doings = map[string]func(context.Context, *Tree, world, change) error{
 			return io.NopCloser(bytes.NewReader(data)), 0, nil
 		})
 		return errors.Join(err, t.Settle(w.digests[c.which]))
+	},
+	"adopt": func(ctx context.Context, t *Tree, w world, c change) error {
+		w.moving.Lock() // all use one upload
+		defer w.moving.Unlock()
+		u, err := t.Driver().Writer(ctx, "/"+uploaded, false)
+		if err != nil {
+			return err
+		}
+		_, err = u.Write(w.contents[c.which])
+		if err = errors.Join(err, u.Commit(ctx), u.Close()); err != nil {
+			return err
+		}
+		_, err = t.Adopt(ctx, uploaded, w.digests[c.which])
+		return err
 	},
 	"driver puts": func(ctx context.Context, t *Tree, w world, c change) error {
 		return t.Driver().PutContent(ctx, "/"+c.to, []byte(w.digests[c.which]))
@@ -103,7 +119,7 @@ func writeByDriver(appending bool) func(context.Context, *Tree, world, change) e
 			}
 		}
 		_, _ = t.ReadLink(c.to)
-		if appending {
+		if c.cancelled {
 			return errors.Join(u.Cancel(ctx), u.Close())
 		}
 		return errors.Join(u.Commit(ctx), u.Close())
@@ -116,7 +132,7 @@ func (w world) draw(rt *rapid.T) change {
 		from:  rapid.SampledFrom(w.places).Draw(rt, "from"),
 		to:    rapid.SampledFrom(w.links).Draw(rt, "to"),
 		which: rapid.IntRange(0, len(w.digests)-1).Draw(rt, "which"),
-		parts: rapid.IntRange(0, 3).Draw(rt, "parts"),
+		parts: rapid.IntRange(0, 3).Draw(rt, "parts"), cancelled: rapid.Bool().Draw(rt, "cancelled"),
 	}
 	if c.do == "driver moves" {
 		places := rapid.SampledFrom([][]string{w.links, w.places}).Draw(rt, "of all")

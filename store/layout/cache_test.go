@@ -4,7 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -157,12 +158,12 @@ func TestALinkIsRememberedByOneNameOnly(t *testing.T) {
 		if err := tree.Link(name, d); err != nil {
 			t.Fatal(err)
 		}
-		for range 2 {
-			if got, err := tree.ReadLink(alias); got != d || err != nil {
-				t.Errorf("%s: got %q, %v", alias, got, err)
+		for _, twice := range []string{name, alias, name, alias} {
+			if got, err := tree.ReadLink(twice); got != d || err != nil {
+				t.Errorf("%s: got %q, %v", twice, got, err)
 			}
 		}
-		if err := tree.Remove(path.Dir(alias)); err != nil {
+		if err := tree.Remove(strings.TrimSuffix(alias, "/link")); err != nil {
 			t.Fatal(err)
 		}
 		for _, again := range []string{name, alias} {
@@ -207,4 +208,23 @@ func BenchmarkReadLink(b *testing.B) {
 			}
 		}
 	})
+}
+
+func TestALinkThatOthersEmptiedIsMadeAgainThoughItIsKnown(t *testing.T) {
+	dir := memory(t)
+	tree := open(t, dir, Options{})
+	d := digest.FromString("x")
+	name := Layer("a", d)
+	if err := tree.Link(name, d); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tree.ReadLink(name); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Truncate(filepath.Join(dir, "registry", name), 0), tree.Link(name, d)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := tree.root.readLink(name); got != d || err != nil {
+		t.Errorf("the link is %q, %v", got, err)
+	}
 }
