@@ -5,20 +5,16 @@ import "regexp"
 // absentKeys are keys of features that this version does not have, without the
 // places in lists. Nobody should believe that they do something.
 var absentKeys = map[string]bool{
-	"collect":                        true,
-	"registry.tls":                   true,
-	"registry.auth":                  true,
-	"registry.push":                  true,
-	"registry.default-upstream":      true,
-	"registry.storage":               true,
-	"mirror[].on-demand":             true,
-	"retention[].keep.pulled-within": true,
-	"retention[].untagged":           true,
-	"backup[].keep":                  true,
-	"backup[].verify":                true,
-	"backup[].drill":                 true,
-	"backup[].sign":                  true,
-	"backup[].encrypt":               true,
+	"collect":              true,
+	"registry.tls":         true,
+	"registry.auth":        true,
+	"registry.storage":     true,
+	"retention[].untagged": true,
+	"backup[].keep":        true,
+	"backup[].verify":      true,
+	"backup[].drill":       true,
+	"backup[].sign":        true,
+	"backup[].encrypt":     true,
 }
 
 var inBrackets = regexp.MustCompile(`\[[^\]]*\]`)

@@ -29,11 +29,6 @@ type Config struct {
 	masks map[string]string // what to show in place of a value, by its path
 }
 
-// Registry is the OCI distribution API that clients pull from.
-type Registry struct {
-	Listen string `yaml:"listen" kind:"address" default:"127.0.0.1:5000" example:"0.0.0.0:5000" doc:"Address that clients pull from."`
-}
-
 // Admin is the page for people and monitoring.
 type Admin struct {
 	Listen string `yaml:"listen" kind:"address" default:"127.0.0.1:5001" example:"127.0.0.1:5001" doc:"Address of /healthz, /readyz, /metrics and the status page."`

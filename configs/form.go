@@ -59,6 +59,7 @@ var textForms = map[string]*form{
 	"":           text("a text", `^.+$`, nil),
 	"address":    text("host:port", `^(?:[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$`, checkAddress),
 	"file":       {name: "a file", json: "string", file: true, pattern: regexp.MustCompile(`^.+$`), parse: setText, format: reflect.Value.String},
+	"host":       text("a registry's host", `^[A-Za-z0-9.-]+(?::[0-9]{1,5})?$`, nil),
 	"line":       text("major, minor, patch or variant", `^(?:major|minor|patch|variant)$`, nil),
 	"pattern":    text("a pattern", `^.+$`, func(s string) error { _, err := mirror.ParsePattern(s); return err }),
 	"platform":   text("a platform", `^[^/]+/[^/]+(?:/[^/]+)?$`, func(s string) error { _, err := mirror.ParsePlatform(s); return err }),

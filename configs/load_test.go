@@ -15,7 +15,7 @@ func TestLoadRefuses(t *testing.T) {
 	const rule = "mirror:\n  - from: docker.io/library/debian\n"
 	tests := []struct{ name, text, want string }{
 		{"an unknown key, and names the nearest", "registry: {lisen: x:1}", `lastro.yaml:1: registry.lisen: is not a key (did you mean listen?)`},
-		{"an unknown key far from all, and names all", "registry: {tcp: x:1}", `lastro.yaml:1: registry.tcp: is not a key (the keys here are listen)`},
+		{"an unknown key far from all, and names all", "admin: {tcp: x:1}", `lastro.yaml:1: admin.tcp: is not a key (the keys here are listen)`},
 		{"a key in capitals", "Mirror: []", `lastro.yaml:1: Mirror: is not a key (did you mean mirror?)`},
 		{"a key that is there twice", "data: /a\ndata: /b", `lastro.yaml:2: data: is there twice: first on line 1`},
 		{"an upstream that is there twice", "upstreams:\n  a.example: {connections: 1}\n  a.example: {connections: 2}", `lastro.yaml:3: upstreams[a.example]: is there twice: first on line 2`},
