@@ -28,11 +28,7 @@ func (s *Store) BlobSize(repo string, d digest.Digest) (int64, error) {
 	if err := s.servesBlob(repo, d); err != nil {
 		return 0, err
 	}
-	info, err := s.tree.Stat(layout.Data(d))
-	if err != nil {
-		return 0, err
-	}
-	return info.Size(), nil
+	return s.tree.Size(d)
 }
 
 func (s *Store) servesBlob(repo string, d digest.Digest) error {

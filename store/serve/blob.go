@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"lastro/mirror"
 )
 
 // octets and forGood go with every blob. A client may keep it for a year: a
@@ -124,7 +126,7 @@ func (x *exchange) part(etag string, body io.ReadSeeker) error {
 
 // streamed reads a stream from where it was sought to.
 type streamed struct {
-	Stream
+	mirror.Stream
 	ctx  context.Context
 	at   int64
 	body io.ReadCloser // nil: not open

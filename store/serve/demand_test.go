@@ -41,16 +41,16 @@ func (d *demand) Manifest(_ context.Context, repo, ref string) (ocispec.Descript
 	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: digest.FromBytes(raw), Size: int64(len(raw))}, raw, nil
 }
 
-func (d *demand) Blob(_ context.Context, repo string, want digest.Digest) (Stream, error) {
+func (d *demand) Blob(_ context.Context, repo string, want digest.Digest) (mirror.Stream, error) {
 	d.asked = append(d.asked, repo+"@"+want.String())
 	data, ok := d.blobs[want]
 	if !ok {
 		if d.missing == nil {
-			return Stream{}, fs.ErrNotExist
+			return mirror.Stream{}, fs.ErrNotExist
 		}
-		return Stream{}, d.missing
+		return mirror.Stream{}, d.missing
 	}
-	return Stream{Size: int64(len(data)), Open: func(_ context.Context, offset int64) (io.ReadCloser, error) {
+	return mirror.Stream{Size: int64(len(data)), Open: func(_ context.Context, offset int64) (io.ReadCloser, error) {
 		if d.open != nil {
 			return d.open(data, offset)
 		}
@@ -119,6 +119,7 @@ func TestWhatAnUpstreamCannotGiveIsSaid(t *testing.T) {
 		says   string
 	}{
 		{"what is nowhere", fmt.Errorf("docker.io/a: %w", fs.ErrNotExist), 404, spec.ManifestUnknown, "a has no manifest v1"},
+		{"an image that is held", fmt.Errorf("a: %w", &mirror.WithheldError{Repo: "a", Tag: "v1", Reason: "held until tomorrow"}), 404, spec.ManifestUnknown, "a:v1: held until tomorrow"},
 		{"an upstream that throttles", fmt.Errorf("a: %w", &mirror.ThrottledError{Host: "docker.io", Until: epoch.Add(1500 * time.Millisecond)}), 429, spec.TooManyRequests, "docker.io limits requests: try again in 2 s"},
 		{"an upstream that throttled until now", &mirror.ThrottledError{Host: "docker.io", Until: epoch}, 429, spec.TooManyRequests, "in 1 s"},
 		{"an upstream that fails", errors.New("resolve docker.io/a:v1: 500 Internal Server Error"), 502, spec.Unavailable, "docker.io/a:v1: 500"},
@@ -129,8 +130,8 @@ func TestWhatAnUpstreamCannotGiveIsSaid(t *testing.T) {
 			for _, path := range []string{"/v2/a/manifests/v1", "/v2/a/blobs/" + digest.FromString("x").String()} {
 				w := ask(h, "GET", path)
 				code := errorCode(t, w)
-				if code == spec.BlobUnknown && c.status == 404 {
-					continue
+				if strings.Contains(path, "blobs") && c.code == spec.ManifestUnknown {
+					c.code, c.says = spec.BlobUnknown, ""
 				}
 				if w.Code != c.status || code != c.code || !strings.Contains(w.Body.String(), c.says) || strings.Contains(w.Body.String(), "secret") {
 					t.Errorf("%s: got %d %s", path, w.Code, w.Body)

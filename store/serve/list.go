@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 
-	"lastro/store/layout"
 	"lastro/store/serve/spec"
 )
 
@@ -77,18 +77,12 @@ func (x *exchange) tags() error {
 		}
 		return err
 	}
-	names, more := []string{}, false
-	for tag, err := range x.store.Tags(x.r.Context(), x.repo) {
-		if err != nil && tag.Name == "" {
-			return err
-		}
-		if tag.Name <= p.last || layout.CheckTag(tag.Name) != nil {
-			continue
-		}
-		if more = len(names) == p.limit; more {
-			break
-		}
-		names = append(names, tag.Name)
+	names, more, err := x.store.Ledger().TagPage(x.r.Context(), x.repo, p.last, p.limit)
+	if err != nil {
+		return err
+	}
+	if names == nil {
+		names = []string{}
 	}
 	return x.list(p, names, more, struct {
 		Name string   `json:"name"`
@@ -96,36 +90,35 @@ func (x *exchange) tags() error {
 	}{x.Repo, names})
 }
 
-// catalog lists the repositories that the client may see, ordered by name.
+// catalog lists the repositories that the client may see, ordered by path.
 func (x *exchange) catalog() error {
 	p, err := x.page(maxPage)
 	if err != nil {
 		return err
 	}
-	names, more := []string{}, false
-	for repo, err := range x.store.Ledger().Repositories(x.r.Context()) {
+	names, more, last := []string{}, p.limit > 0, p.last
+	for more && len(names) < p.limit {
+		var page []string
+		page, more, err = x.store.Ledger().RepositoryPage(x.r.Context(), last, p.limit-len(names))
 		if err != nil {
 			return err
 		}
-		if repo <= p.last || !x.shows(repo) {
-			continue
+		if len(page) > 0 {
+			last = page[len(page)-1]
 		}
-		if more = len(names) == p.limit; more {
-			break
-		}
-		names = append(names, repo)
+		names = append(names, slices.DeleteFunc(page, x.hides)...)
 	}
 	return x.list(p, names, more, struct {
 		Repositories []string `json:"repositories"`
 	}{names})
 }
 
-// shows reports whether the catalog has a repository. The ledger knows of one
-// before it is served.
-func (x *exchange) shows(repo string) bool {
+// hides reports whether the catalog is without a repository: it is not for the
+// client, or the ledger knows of it and it is not served yet.
+func (x *exchange) hides(repo string) bool {
 	if x.o.Access != nil && !x.o.Access.Visible(x.r, repo) {
-		return false
+		return true
 	}
 	here, err := x.store.Serves(repo)
-	return here || err != nil
+	return err == nil && !here
 }

@@ -46,10 +46,15 @@ func (x *exchange) unknownName() *spec.Refusal {
 // had is 404, which sends a client to its next registry; whoever asks for what
 // an upstream cannot give just now is to come back.
 func (x *exchange) demanded(err error) error {
+	withheld, isWithheld := errors.AsType[*mirror.WithheldError](err)
 	throttled, isThrottled := errors.AsType[*mirror.ThrottledError](err)
 	switch {
 	case err == nil, errors.Is(err, fs.ErrNotExist), errors.Is(err, context.Canceled):
 		return err
+	case isWithheld:
+		refusal := x.unknown()
+		refusal.Message = withheld.Error()
+		return refusal
 	case isThrottled:
 		return x.comeBack(throttled)
 	}

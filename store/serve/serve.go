@@ -3,7 +3,6 @@ package serve
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -12,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"lastro/mirror"
 	"lastro/store"
 	"lastro/store/serve/spec"
 )
@@ -62,13 +62,7 @@ type Demand interface {
 	// the manifest itself.
 	Manifest(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error)
 	// Blob is asked for a blob that repo does not serve, or not yet.
-	Blob(ctx context.Context, repo string, d digest.Digest) (Stream, error)
-}
-
-// Stream is content that can be read while it comes.
-type Stream struct {
-	Size int64
-	Open func(ctx context.Context, offset int64) (io.ReadCloser, error)
+	Blob(ctx context.Context, repo string, d digest.Digest) (mirror.Stream, error)
 }
 
 const patience = time.Minute

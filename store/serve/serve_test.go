@@ -196,7 +196,7 @@ func TestListsComeInPages(t *testing.T) {
 	dir := folder(t)
 	s := opened(t, dir)
 	m := newImage("a", false)
-	tags, repos := []string{"A", "v1", "v10", "v2", "w"}, []string{"a", "a-b", "a/b", "b/c"}
+	tags, repos := []string{"A", "v1", "v10", "v2", "w"}, []string{"a", "a/b", "a-b", "b/c"}
 	for _, tag := range tags {
 		m.put(t, s, "a", tag)
 	}

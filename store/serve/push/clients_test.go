@@ -1,0 +1,132 @@
+package push
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"lastro/mirror/sample"
+)
+
+// installed returns the path of a peer that comes as a system package. Where it
+// is absent the test is skipped, or fails when LASTRO_REQUIRE_PEERS is set.
+func installed(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	switch {
+	case err == nil:
+		return path
+	case os.Getenv("LASTRO_REQUIRE_PEERS") != "":
+		t.Fatalf("%s is not installed and LASTRO_REQUIRE_PEERS is set", name)
+	default:
+		t.Skipf("skipped: %s is not installed", name)
+	}
+	return ""
+}
+
+// command runs a client, in a folder of its own, and returns what it says.
+func command(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), "HOME="+cmd.Dir, "DOCKER_CONFIG="+cmd.Dir)
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %v: %v: %s%s", filepath.Base(name), args, err, out, errs.String())
+	}
+	return string(out)
+}
+
+// TestRealClientsPush copies images of every kind with each client, from another
+// registry to this one, and then reads them back.
+func TestRealClientsPush(t *testing.T) {
+	upstream, err := sample.Start(sample.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer upstream.Close()
+	if _, err := upstream.Fill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name      string
+		referrers bool
+		not       string // what the client itself cannot copy
+		copy      func(t *testing.T, from, to string)
+	}{
+		{"crane", false, "", func(t *testing.T, from, to string) { command(t, tool(t, "crane"), "copy", "--insecure", from, to) }},
+		{"skopeo", false, "apps/all", func(t *testing.T, from, to string) {
+			command(t, installed(t, "skopeo"), "copy", "--insecure-policy", "--all", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false", "docker://"+from, "docker://"+to)
+		}},
+		{"regctl", true, "", func(t *testing.T, from, to string) {
+			tls := []string{"--host", "reg=" + host(from) + ",tls=disabled", "--host", "reg=" + host(to) + ",tls=disabled"}
+			command(t, tool(t, "regctl"), append(tls, "image", "copy", "--referrers", "--digest-tags", from, to)...)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			address := registry(t, newClient(t, memory(t), everybody()).store, everybody())
+			for _, e := range upstream.Expect() {
+				if e.Attached || e.Repo == c.not || e.Repo == "apps/web" && e.Tag != "latest" {
+					continue
+				}
+				name := e.Repo + ":" + e.Tag
+				c.copy(t, upstream.Addr()+"/"+name, address+"/"+name)
+				got, err := sample.Pull(t.Context(), "http://"+address, e.Repo, e.Tag)
+				if !c.referrers {
+					e.Referrers = nil
+				}
+				if err == nil {
+					err = e.Check(got)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+func host(image string) string {
+	h, _, _ := strings.Cut(image, "/")
+	return h
+}
+
+func TestAnArchiveIsPushed(t *testing.T) {
+	upstream, err := sample.Start(sample.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer upstream.Close()
+	if _, err := upstream.Fill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	crane, archive := tool(t, "crane"), filepath.Join(t.TempDir(), "image.tar")
+	address := registry(t, newClient(t, memory(t), everybody()).store, everybody())
+	command(t, crane, "pull", "--insecure", upstream.Addr()+"/library/tools:amd64", archive)
+	command(t, crane, "push", "--insecure", archive, address+"/local/tools:v1")
+	if _, err := sample.Pull(t.Context(), "http://"+address, "local/tools", "v1"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnArtifactIsAttachedAndDiscovered(t *testing.T) {
+	oras := tool(t, "oras")
+	c := newClient(t, memory(t), everybody())
+	c.push("local/app", "v1", "app")
+	image := registry(t, c.store, everybody()) + "/local/app:v1"
+	file := filepath.Join(t.TempDir(), "sbom.json")
+	if err := os.WriteFile(file, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command(t, oras, "attach", "--plain-http", "--disable-path-validation", "--artifact-type", "application/vnd.example.sbom", image, file)
+	if said := command(t, oras, "discover", "--plain-http", "--format", "json", image); !strings.Contains(said, "application/vnd.example.sbom") {
+		t.Errorf("discovered %s", said)
+	}
+	if tags := command(t, oras, "repo", "tags", "--plain-http", strings.TrimSuffix(image, ":v1")); strings.TrimSpace(tags) != "v1" {
+		t.Errorf("the referrer has a fallback tag: %q", tags)
+	}
+}
