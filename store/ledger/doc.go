@@ -30,6 +30,10 @@
 //	asked      repo ␀ tag          T: when the upstream was last asked for it, of immutable tags
 //	job        name                job, JSON
 //	held       vault               a bucket of D: what the vault's bucket holds
+//	pulled     since               T: since when pulls are noted
+//	           tag, digest         buckets:
+//	  tag      repo ␀ tag          T: when a client last pulled the tag, to the second
+//	  digest   repo ␀ D            T: the same of a manifest, by tag or digest
 //
 // # Guarantees
 //
@@ -50,11 +54,23 @@
 //   - A child that was left out is absent until RecordServed, which comes after
 //     the registry's link: between the two it is served, which counts first.
 //   - ImportEvents skips events that are there, so it is simply run again.
-//   - RecordHeld, RecordServed, RecordReferrersChecked and RecordUpstream write
-//     facts that stand alone.
+//   - RecordHeld, RecordServed, RecordReferrersChecked, RecordUpstream and
+//     FlushPulls write facts that stand alone.
 //   - RebuildGraph fills a new generation beside the one in use. One
 //     transaction switches and drops the old; before it a crash leaves the old
 //     graph whole, and the next Open drops the unfinished one.
+//
+// A manifest that a repository serves no more (RecordUnlinked) loses its link,
+// and with it what the repository says of it. What it is and refers to stays in
+// the graph until a rebuild finds it nowhere, for other repositories and for
+// who collects; its tags' history stays for good.
+//
+// Known, asked and pulled are made by a ledger that finds none of them. The
+// format is the same: an older lastro opens such a file, leaves them as they are
+// and loses nothing of its own. Of what it removes, times of pulls may stay
+// until a rebuild; nobody asks for those. What was pulled while it ran is not
+// known, and PullsSince does not tell: who goes back and comes again should
+// let some time pass before a retention by pulls.
 //
 // The marker meta/open is set by Open and cleared by Close: finding it set is
 // what Unclean reports. A file that a newer lastro wrote is left untouched
@@ -74,6 +90,22 @@
 // was set back, an event is recorded with the time of the tag's newest event,
 // so that the newest recorded is always the newest. Imported events keep
 // their time.
+//
+// # Pulls
+//
+// A pull is noted in memory and recorded with others: 30 seconds after the first
+// of them, when there are many, and by Close. One transaction records at most
+// as many as may wait, 5000 tags and manifests, so that a pull costs no sync and
+// no client waits for a disk. When the disk does not answer the oldest notes
+// are dropped, and the log says how many. A crash loses what was not recorded.
+// Only the latest time is kept, so a clock that goes back takes nothing away,
+// and only of tags and manifests that are here: those that go take theirs along.
+//
+// Pulls are no events. They are in no history, no export and no backup: they
+// are of this registry's clients, change all the time, and would make a new
+// backup of every day in which nothing happened. They are lost with the ledger.
+// PullsSince tells since when they are known, so that what is not known to have
+// been pulled before that is not taken for unused.
 //
 // # Another engine
 //
