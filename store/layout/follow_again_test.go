@@ -45,7 +45,7 @@ func TestAFollowerGoesOnWithTheIngestThatContinues(t *testing.T) {
 				}
 				synctest.Wait()
 				for _, r := range []*reading{early, late, joined} {
-					if !r.is || r.err != nil || !bytes.HasSuffix(data, r.got) {
+					if !r.is.Load() || r.err != nil || !bytes.HasSuffix(data, r.got) {
 						t.Errorf("got %d bytes, %v", len(r.got), r.err)
 					}
 				}
@@ -67,11 +67,11 @@ func TestAFollowerEndsWithTheErrorWhenNobodyContinues(t *testing.T) {
 		up.send(t, data[:700_000])
 		up.end(errReset)
 		time.Sleep(grace - 1)
-		if synctest.Wait(); r.is {
+		if synctest.Wait(); r.is.Load() {
 			t.Fatalf("it did not wait: %v", r.err)
 		}
 		time.Sleep(1)
-		if synctest.Wait(); !r.is || !errors.Is(r.err, errReset) {
+		if synctest.Wait(); !r.is.Load() || !errors.Is(r.err, errReset) {
 			t.Errorf("got %v", r.err)
 		}
 		if _, err := tree.Follow(t.Context(), desc, 0); !errors.Is(err, fs.ErrNotExist) {
@@ -91,7 +91,7 @@ func TestEachIngestThatBreaksOffGivesTheWholeGrace(t *testing.T) {
 		second := bring(t.Context(), tree, desc)
 		second.end(io.ErrNoProgress)
 		time.Sleep(grace - 1)
-		if synctest.Wait(); r.is {
+		if synctest.Wait(); r.is.Load() {
 			t.Errorf("it ended early: %v", r.err)
 		}
 		time.Sleep(1)
@@ -178,10 +178,10 @@ func TestBytesOfADownloadThatWasThrownAwayAreNotMixed(t *testing.T) {
 		up.send(t, data[1<<19:])
 		up.up.Close()
 		synctest.Wait()
-		if !begun.is || !errors.Is(begun.err, ErrDigest) || int64(len(begun.got)) > desc.Size-followed {
+		if !begun.is.Load() || !errors.Is(begun.err, ErrDigest) || int64(len(begun.got)) > desc.Size-followed {
 			t.Errorf("who had read some got %d bytes, %v", len(begun.got), begun.err)
 		}
-		if tail.is {
+		if tail.is.Load() {
 			t.Errorf("who had read nothing ended with %v", tail.err)
 		}
 		// The pipe was closed by the first fetch, so the second brings nothing.
@@ -235,8 +235,8 @@ func TestAPartialFileThatWasReplacedIsNotContinued(t *testing.T) {
 		}
 		second := bring(t.Context(), tree, desc)
 		synctest.Wait()
-		if !r.is || !errors.Is(r.err, ErrDigest) {
-			t.Errorf("ended %v, %v", r.is, r.err)
+		if !r.is.Load() || !errors.Is(r.err, ErrDigest) {
+			t.Errorf("ended %v, %v", r.is.Load(), r.err)
 		}
 		second.end(io.ErrUnexpectedEOF)
 	})

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,8 +61,8 @@ func (c *coming) end(err error) error {
 type reading struct {
 	io.ReadCloser
 	got []byte
-	err error // nil: the end
-	is  bool  // at its end
+	err error       // nil: the end
+	is  atomic.Bool // at its end
 }
 
 func follow(ctx context.Context, t *testing.T, tree *Tree, desc ocispec.Descriptor, offset int64) *reading {
@@ -82,7 +83,7 @@ func follow(ctx context.Context, t *testing.T, tree *Tree, desc ocispec.Descript
 			r.err = nil
 		}
 		f.Close()
-		r.is = true
+		r.is.Store(true)
 	}()
 	synctest.Wait()
 	return r
@@ -132,7 +133,7 @@ func TestFollowersReadWhatComesAndTheEndWhenItIsVerified(t *testing.T) {
 			up.send(t, data[sent:min(sent+1<<18, desc.Size)])
 			there := min(sent+1<<18, desc.Size-followed)
 			for i, r := range all {
-				if want := max(0, there-offsets[i]); int64(len(r.got)) != want || r.is {
+				if want := max(0, there-offsets[i]); int64(len(r.got)) != want || r.is.Load() {
 					t.Fatalf("from %d, when %d bytes had come: got %d bytes, want %d; %v", offsets[i], there, len(r.got), want, r.err)
 				}
 			}
@@ -142,7 +143,7 @@ func TestFollowersReadWhatComesAndTheEndWhenItIsVerified(t *testing.T) {
 		}
 		synctest.Wait()
 		for i, r := range all {
-			if !r.is || r.err != nil || !bytes.Equal(r.got, data[offsets[i]:]) {
+			if !r.is.Load() || r.err != nil || !bytes.Equal(r.got, data[offsets[i]:]) {
 				t.Errorf("from %d: got %d bytes, %v", offsets[i], len(r.got), r.err)
 			}
 		}
@@ -194,7 +195,7 @@ func TestWrongContentEndsEveryFollowerBeforeItsEnd(t *testing.T) {
 				}
 				synctest.Wait()
 				for i, r := range all {
-					if !r.is || !errors.Is(r.err, c.want) || int64(len(r.got)) > max(0, desc.Size-followed) {
+					if !r.is.Load() || !errors.Is(r.err, c.want) || int64(len(r.got)) > max(0, desc.Size-followed) {
 						t.Errorf("follower %d got %d of %d bytes, %v", i, len(r.got), desc.Size, r.err)
 					}
 				}
@@ -273,7 +274,7 @@ func TestAFollowerThatIsClosedOrCancelledGoesAtOnce(t *testing.T) {
 				closed.Close()
 				cancel()
 				synctest.Wait()
-				if !closed.is || !errors.Is(closed.err, fs.ErrClosed) || !cancelled.is || !errors.Is(cancelled.err, context.Canceled) {
+				if !closed.is.Load() || !errors.Is(closed.err, fs.ErrClosed) || !cancelled.is.Load() || !errors.Is(cancelled.err, context.Canceled) {
 					t.Errorf("got %v and %v", closed.err, cancelled.err)
 				}
 				if _, err := idle.Read(make([]byte, 1)); !errors.Is(err, context.Canceled) {
