@@ -20,7 +20,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"a key that is there twice", "data: /a\ndata: /b", `lastro.yaml:2: data: is there twice: first on line 1`},
 		{"an upstream that is there twice", "upstreams:\n  a.example: {connections: 1}\n  a.example: {connections: 2}", `lastro.yaml:3: upstreams[a.example]: is there twice: first on line 2`},
 		{"a feature that this version does not have", "collect: {every: 1h}", `lastro.yaml:1: collect: is not available in this version`},
-		{"a part of a feature that this version does not have", rule + "    on-demand: true", `lastro.yaml:3: mirror[0].on-demand: is not available in this version`},
+		{"a part of a feature that this version does not have", "backup:\n  - name: a\n    to: file:///a\n    drill: {}", `lastro.yaml:4: backup[0].drill: is not available in this version`},
 		{"a missing key", "mirror:\n  - name: x", `lastro.yaml:2: mirror[0].from: is missing (example: "docker.io/library/debian")`},
 		{"a key without a value", "data:", `lastro.yaml:1: data: is empty: write a text, or leave the key out (example: "/var/lib/lastro")`},
 		{"an empty text", `data: ""`, `lastro.yaml:1: data: is empty: write a value, or leave the key out (example: "/var/lib/lastro")`},
