@@ -200,18 +200,41 @@ func (s *site) retainTag(ctx context.Context, repo string, d retention.Decision,
 // retentionTags is a repository as retention sees it. Tags that attach
 // signatures and the like name their subject.
 func (s *site) retentionTags(ctx context.Context, repo string) ([]retention.Tag, error) {
+	counted, err := s.ledger().PullsSince(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var tags []retention.Tag
 	for state, err := range s.ledger().Tags(ctx, repo) {
 		if err != nil {
 			return nil, err
 		}
 		t := retention.Tag{Name: state.Tag, Digest: state.Digest.String(), Since: state.Since}
+		if t.Pulled, err = s.pulled(ctx, state, counted); err != nil {
+			return nil, err
+		}
 		if subject, ok := mirror.AttachedTag(state.Tag); ok {
 			t.Subject = subject.String()
 		}
 		tags = append(tags, t)
 	}
 	return tags, nil
+}
+
+// pulled is a time after which nobody pulled a tag: when it was pulled last, or
+// when pulls began to be counted, or when it came. It is zero when pulls are not
+// counted.
+func (s *site) pulled(ctx context.Context, t ledger.TagState, counted time.Time) (time.Time, error) {
+	if counted.IsZero() {
+		return time.Time{}, nil
+	}
+	latest, err := s.ledger().LastPulled(ctx, t.Repo, t.Tag, t.Digest)
+	for _, other := range []time.Time{counted, t.Since} {
+		if other.After(latest) {
+			latest = other
+		}
+	}
+	return latest, err
 }
 
 // retired tells a sync that retention removed a tag with this digest and, by
@@ -234,7 +257,7 @@ func (s *site) retired(ctx context.Context, repo, tag string, d digest.Digest) (
 	if err != nil {
 		return false, err
 	}
-	tags = append(tags, retention.Tag{Name: tag, Digest: d.String(), Since: sinceOf(events, d)})
+	tags = append(tags, retention.Tag{Name: tag, Digest: d.String(), Since: sinceOf(events, d), Pulled: sinceOf(events, d)})
 	decisions, err := retention.Decide(repo, tags, rules, s.now())
 	if _, ok := errors.AsType[*retention.GuardError](err); err != nil && !ok {
 		return false, err

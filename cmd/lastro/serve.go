@@ -19,8 +19,6 @@ import (
 	"lastro/cmd/lastro/internal/schedule"
 	"lastro/cmd/lastro/internal/web"
 	"lastro/configs"
-	"lastro/store/serve"
-	"lastro/store/serve/push"
 )
 
 // drain is how long running jobs and pulls may take to end after SIGTERM.
@@ -124,15 +122,6 @@ func (d *daemon) serveOn(ctx context.Context, registry, admin, socket net.Listen
 	err = g.Wait()
 	d.log.Info("lastro stopped")
 	return err
-}
-
-// registryHandler is the registry's HTTP API: pulls, and what changes something.
-func (d *daemon) registryHandler() (http.Handler, error) {
-	pushes, err := push.New(d.site.store, push.Options{Log: d.log, Now: d.now})
-	if err != nil {
-		return nil, err
-	}
-	return serve.New(d.site.store, serve.Options{Log: d.log, Now: d.now, Push: pushes})
 }
 
 // registryServer has limits against slow and greedy clients; responses have

@@ -8,15 +8,25 @@ import (
 	"lastro/mirror/upstream"
 )
 
-// renew reads the configuration file again for the credentials of a host, such
-// as a password in ${file:…} that was changed. All else stays as it was loaded.
-func (s *site) renew(host string) func(context.Context) ([]upstream.Credentials, error) {
-	return func(context.Context) ([]upstream.Credentials, error) {
+// settingsOf are those of a host; hosts without any get the defaults: HTTPS,
+// and the credentials of the Docker configuration.
+func settingsOf(cfg *configs.Config, host string) upstream.Settings {
+	if settings, ok := cfg.Upstreams[host]; ok {
+		return settings
+	}
+	return upstream.Defaults()
+}
+
+// settingsNow reads the configuration file again for the credentials of a host
+// and its mirrors, such as a password in ${file:…} that was changed. All else
+// stays as it was loaded.
+func (s *site) settingsNow(host string) func(context.Context) (upstream.Settings, error) {
+	return func(context.Context) (upstream.Settings, error) {
 		cfg, err := configs.Load(s.cfg().Path)
 		if err != nil {
-			return nil, err
+			return upstream.Settings{}, err
 		}
-		return cfg.Upstreams[host].Credentials, nil
+		return settingsOf(cfg, host), nil
 	}
 }
 

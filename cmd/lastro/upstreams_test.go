@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"lastro/configs"
 )
 
@@ -80,5 +82,49 @@ func TestAPasswordThatChangedInItsFileIsUsedWithoutAReload(t *testing.T) {
 	now := s.upstreamsNow()
 	if len(now) != 1 || now[0].Host != at || now[0].Limited || now[0].Requests["ok"] != 2 || now[0].Requests["refused"] != 2 {
 		t.Errorf("got %+v", now)
+	}
+}
+
+func TestAMirrorsPasswordThatChangedInItsFileIsUsedWithoutAReload(t *testing.T) {
+	const manifest = "{}"
+	want := "old"
+	second := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, pw, _ := r.BasicAuth(); pw != want {
+			w.Header().Set("WWW-Authenticate", "Basic")
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+		_, _ = io.WriteString(w, manifest)
+	}))
+	defer second.Close()
+	first := httptest.NewServer(http.NotFoundHandler())
+	defer first.Close()
+	at, dir := strings.TrimPrefix(first.URL, "http://"), t.TempDir()
+	config := fmt.Sprintf("data: %s/data\nupstreams:\n  %s: {plain-http: true, credentials: none, mirrors: [{url: %q, credentials: {username: me, password: '${file:password}'}}]}\n", dir, at, second.URL)
+	for name, text := range map[string]string{"lastro.yaml": config, "password": "old\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg, err := configs.Load(filepath.Join(dir, "lastro.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := openSite(cfg, slog.New(slog.DiscardHandler), host{now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	want = "new"
+	if err := os.WriteFile(filepath.Join(dir, "password"), []byte("new\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	up, err := s.source(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := up.Manifest(t.Context(), "a", digest.FromString(manifest).String()); err != nil {
+		t.Error(err)
 	}
 }

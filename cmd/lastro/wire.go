@@ -30,7 +30,8 @@ type site struct {
 
 	witness witness // of runs; set before the first
 
-	config atomic.Pointer[configs.Config] // replaced on reload
+	config  atomic.Pointer[configs.Config] // replaced on reload
+	serving atomic.Pointer[served]         // what it says of serving
 
 	mu        sync.Mutex
 	upstreams map[string]*upstream.Registry // opened on first use, forgotten on reload
@@ -41,18 +42,25 @@ type site struct {
 
 // openSite opens the data folder that the configuration names.
 func openSite(cfg *configs.Config, log *slog.Logger, h host) (*site, error) {
+	serving, err := readServed(cfg)
+	if err != nil {
+		return nil, err
+	}
 	st, err := store.Open(cfg.Data, store.Options{Log: log, Now: h.now, Step: h.step})
 	if err != nil {
 		return nil, err
 	}
 	s := &site{store: st, log: log, now: h.now, step: h.step, witness: unseen{}, sharers: semaphore.NewWeighted(everyone), upstreams: map[string]*upstream.Registry{}}
 	s.config.Store(cfg)
+	s.serving.Store(serving)
 	return s, nil
 }
 
 func (s *site) Close() error { return s.store.Close() }
 
 func (s *site) cfg() *configs.Config { return s.config.Load() }
+
+func (s *site) served() *served { return s.serving.Load() }
 
 // engine is the copy engine between the configured upstreams and the local registry.
 func (s *site) engine(p mirror.Progress) *mirror.Engine {
@@ -67,19 +75,14 @@ func (s *site) engineFor(o syncOptions, p mirror.Progress) *mirror.Engine {
 	return e
 }
 
-// source opens an upstream on its first use. Hosts without settings get the
-// defaults: HTTPS, and the credentials of the Docker configuration.
+// source opens an upstream on its first use.
 func (s *site) source(host string) (mirror.Source, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r, ok := s.upstreams[host]; ok {
 		return r, nil
 	}
-	settings, ok := s.cfg().Upstreams[host]
-	if !ok {
-		settings = upstream.Defaults()
-	}
-	r, err := upstream.Open(host, settings, upstream.Options{Log: s.log, UserAgent: "lastro/" + thisVersion().Version, Renew: s.renew(host)})
+	r, err := upstream.Open(host, settingsOf(s.cfg(), host), upstream.Options{Log: s.log, UserAgent: "lastro/" + thisVersion().Version, Settings: s.settingsNow(host)})
 	if err != nil {
 		return nil, err
 	}
@@ -126,12 +129,14 @@ func (s *site) reload(cfg *configs.Config) error {
 			errs = append(errs, fmt.Errorf("%s cannot change from %q to %q while the daemon runs: restart it", fixed.key, fixed.old, fixed.new))
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
+	serving, err := readServed(cfg)
+	if err := errors.Join(append(errs, err)...); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.config.Store(cfg)
+	s.serving.Store(serving)
 	for _, r := range s.upstreams {
 		r.Close() // of connections that nobody uses; requests that run go on
 	}

@@ -31,12 +31,8 @@ type Options struct {
 	// Settings gives those that the configuration has now. It is called when a
 	// password or token of the configuration is refused, here or at a mirror. Only
 	// credentials are taken from it, and only those for the address that refused
-	// the old ones. nil: as Renew says.
+	// the old ones. nil: they stay.
 	Settings func(context.Context) (Settings, error)
-
-	// Renew is Settings for whoever knows only the upstream's own credentials, not
-	// those of its mirrors. nil: they stay.
-	Renew func(context.Context) ([]Credentials, error)
 }
 
 // Dial opens a connection, as net.Dialer.DialContext does.

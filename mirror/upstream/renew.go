@@ -12,7 +12,7 @@ import (
 // the old one.
 func (o Options) renewal(host string, endpoint *url.URL) func(context.Context) ([]Credentials, error) {
 	if o.Settings == nil {
-		return o.Renew
+		return nil
 	}
 	return func(ctx context.Context) ([]Credentials, error) {
 		now, err := o.Settings(ctx)
