@@ -12,7 +12,7 @@ import (
 
 // installed returns the path of a peer that comes as a system package. Where it
 // is absent the test is skipped, or fails when LASTRO_REQUIRE_PEERS is set.
-func installed(t *testing.T, name string) string {
+func installed(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	switch {
@@ -44,6 +44,7 @@ func command(t *testing.T, name string, args ...string) string {
 // TestRealClientsPush copies images of every kind with each client, from another
 // registry to this one, and then reads them back.
 func TestRealClientsPush(t *testing.T) {
+	t.Parallel()
 	upstream, err := sample.Start(sample.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -56,25 +57,26 @@ func TestRealClientsPush(t *testing.T) {
 		name      string
 		referrers bool
 		not       string // what the client itself cannot copy
-		copy      func(t *testing.T, from, to string)
+		find      func(t testing.TB, name string) string
+		args      func(from, to string) []string
 	}{
-		{"crane", false, "", func(t *testing.T, from, to string) { command(t, tool(t, "crane"), "copy", "--insecure", from, to) }},
-		{"skopeo", false, "apps/all", func(t *testing.T, from, to string) {
-			command(t, installed(t, "skopeo"), "copy", "--insecure-policy", "--all", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false", "docker://"+from, "docker://"+to)
+		{"crane", false, "", tool, func(from, to string) []string { return []string{"copy", "--insecure", from, to} }},
+		{"skopeo", false, "apps/all", installed, func(from, to string) []string {
+			return []string{"copy", "--insecure-policy", "--all", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false", "docker://" + from, "docker://" + to}
 		}},
-		{"regctl", true, "", func(t *testing.T, from, to string) {
-			tls := []string{"--host", "reg=" + host(from) + ",tls=disabled", "--host", "reg=" + host(to) + ",tls=disabled"}
-			command(t, tool(t, "regctl"), append(tls, "image", "copy", "--referrers", "--digest-tags", from, to)...)
+		{"regctl", true, "", tool, func(from, to string) []string {
+			return []string{"--host", "reg=" + host(from) + ",tls=disabled", "--host", "reg=" + host(to) + ",tls=disabled", "image", "copy", "--referrers", "--digest-tags", from, to}
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			client := c.find(t, c.name)
 			address := registry(t, newClient(t, memory(t), everybody()).store, everybody())
 			for _, e := range upstream.Expect() {
 				if e.Attached || e.Repo == c.not || e.Repo == "apps/web" && e.Tag != "latest" {
 					continue
 				}
 				name := e.Repo + ":" + e.Tag
-				c.copy(t, upstream.Addr()+"/"+name, address+"/"+name)
+				command(t, client, c.args(upstream.Addr()+"/"+name, address+"/"+name)...)
 				got, err := sample.Pull(t.Context(), "http://"+address, e.Repo, e.Tag)
 				if !c.referrers {
 					e.Referrers = nil
@@ -96,6 +98,7 @@ func host(image string) string {
 }
 
 func TestAnArchiveIsPushed(t *testing.T) {
+	t.Parallel()
 	upstream, err := sample.Start(sample.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -114,6 +117,7 @@ func TestAnArchiveIsPushed(t *testing.T) {
 }
 
 func TestAnArtifactIsAttachedAndDiscovered(t *testing.T) {
+	t.Parallel()
 	oras := tool(t, "oras")
 	c := newClient(t, memory(t), everybody())
 	c.push("local/app", "v1", "app")

@@ -63,6 +63,7 @@ func registry(t testing.TB, s *store.Store, o Options) (address string) {
 // something is missing are left out: the suite wants them taken, the spec lets a
 // registry refuse them, and this one does, so that what is visible is whole.
 func TestTheConformanceSuiteFindsNoFailure(t *testing.T) {
+	t.Parallel()
 	suite := tool(t, "conformance")
 	address, results := registry(t, newClient(t, memory(t), everybody()).store, everybody()), t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
