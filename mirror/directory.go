@@ -73,13 +73,16 @@ func (d *Directory) Local(ref Reference) (string, bool) {
 // Host returns the host of a rule that is written like text, which may have the
 // port's ':' as '-', as local repositories do.
 func (d *Directory) Host(text string) (string, bool) {
-	host := canonicalHost(text)
+	host, loose := canonicalHost(text), ""
 	for _, r := range d.rules {
-		if r.host == host || localHost(r.host) == localHost(host) {
-			return r.host, true
+		if r.host == host {
+			return host, true
+		}
+		if loose == "" && localHost(r.host) == localHost(host) {
+			loose = r.host
 		}
 	}
-	return "", false
+	return loose, loose != ""
 }
 
 // Rule is the settings of the rule.
@@ -119,7 +122,8 @@ func (c *rule) upstreamOf(local string) (string, bool) {
 		return "", false
 	}
 	for _, name := range c.candidates(local) {
-		if c.wants(name) && c.local(name) == local {
+		hub := c.host == DockerHub && !strings.Contains(name, "/") // it means library/
+		if !hub && c.wants(name) && c.local(name) == local {
 			return name, true
 		}
 	}
