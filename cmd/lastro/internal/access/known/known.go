@@ -7,7 +7,8 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"io"
+	"encoding/binary"
+	"hash"
 	"sync"
 	"time"
 )
@@ -44,21 +45,12 @@ func New[V any]() *Set[V] {
 // Print of a secret that is made of parts. Two secrets have two prints, also
 // when their parts written one after the other are the same.
 func (s *Set[V]) Print(parts ...string) (p Print) {
-	h := s.hashes.Get().(interface {
-		io.StringWriter
-		io.Writer
-		Sum([]byte) []byte
-		Reset()
-	})
+	h := s.hashes.Get().(hash.Hash)
 	defer s.hashes.Put(h)
 	h.Reset()
 	for _, part := range parts {
-		var size [8]byte
-		for i := range size {
-			size[i] = byte(len(part) >> (8 * i))
-		}
-		h.Write(size[:])
-		h.WriteString(part)
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part))))
+		h.Write([]byte(part))
 	}
 	h.Sum(p[:0])
 	return p
