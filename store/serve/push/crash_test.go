@@ -187,6 +187,14 @@ func visibleIsWhole(c *client, dir string) {
 				c.Errorf("%s@%s: %v", repo, d, err)
 			}
 		}
+		for tag, err := range c.store.Tags(c.Context(), repo) {
+			if err == nil {
+				err = c.store.ServesManifest(repo, tag.Digest)
+			}
+			if err != nil {
+				c.Errorf("%s:%s: %v", repo, tag.Name, err)
+			}
+		}
 	}
 	root := filepath.Join(dir, "registry", layout.Blobs)
 	err := filepath.WalkDir(root, func(name string, e fs.DirEntry, err error) error {

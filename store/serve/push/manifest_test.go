@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -223,19 +223,59 @@ func TestAnImmutableTagDoesNotMove(t *testing.T) {
 	c.push("a", "latest", "a")
 	c.push("a", "latest", "b")
 
-	var taken atomic.Int32
-	var wg sync.WaitGroup
-	for i := range 8 {
-		d := c.image("a", fmt.Sprint("racer ", i))
-		wg.Go(func() {
-			if c.put("a", "v9", d).Code == 201 {
-				taken.Add(1)
-			}
-		})
+}
+
+// TestATagThatIsImmutableSinceTheFirstLookDoesNotMove pushes another image to
+// the tag after the first push has looked and before it begins.
+func TestATagThatIsImmutableSinceTheFirstLookDoesNotMove(t *testing.T) {
+	o := everybody()
+	looks, between := 0, func() {}
+	o.Immutable = func(_, _ string) bool {
+		if looks++; looks == 2 {
+			between()
+		}
+		return true
 	}
-	wg.Wait()
-	if taken.Load() != 1 {
-		t.Errorf("%d pushes of one immutable tag were taken", taken.Load())
+	c := newClient(t, memory(t), o)
+	a, b := c.image("a", "a"), c.image("a", "b")
+	between = func() {
+		if w := c.put("a", "v1", b); w.Code != 201 {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+	c.refused(409, "DENIED", "PUT", "/v2/a/manifests/v1", a.raw(), "Content-Type", a.MediaType)
+	if now, err := c.store.Resolve(t.Context(), "a", "v1"); err != nil || now != b.desc().Digest {
+		t.Errorf("the tag is at %s, %v", now, err)
+	}
+}
+
+func TestOneRequestAtATimePushesAnImmutableTag(t *testing.T) {
+	var h *handler
+	o, locked := everybody(), 0
+	o.Immutable = func(_, tag string) bool { return tag == "v1" }
+	o.By = func(*http.Request) string {
+		for i := range h.settled {
+			if m := &h.settled[i]; m.TryLock() {
+				m.Unlock()
+			} else {
+				locked++
+			}
+		}
+		return ""
+	}
+	c := newClient(t, memory(t), o)
+	d := c.image("a", "a")
+	var err error
+	if h, err = newHandler(c.store, o); err != nil {
+		t.Fatal(err)
+	}
+	for tag, want := range map[string]int{"v1": 1, "latest": 0} {
+		locked = 0
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("PUT", "/v2/a/manifests/"+tag, strings.NewReader(d.raw()))
+		if h.ServeHTTP(w, r); w.Code != 201 || locked != want {
+			t.Errorf("%s: %d with %d names locked", tag, w.Code, locked)
+		}
 	}
 }
 

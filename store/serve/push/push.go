@@ -90,6 +90,14 @@ type handler struct {
 // it removes uploads that were abandoned, and what is not to be trusted of the
 // others after an unclean stop.
 func New(st *store.Store, o Options) (http.Handler, error) {
+	h, err := newHandler(st, o)
+	if err != nil {
+		return nil, err
+	}
+	return h.recovering(h), nil
+}
+
+func newHandler(st *store.Store, o Options) (*handler, error) {
 	o = o.defaults()
 	h := &handler{store: st, o: o, log: o.Log}
 	key, err := st.UploadKey()
@@ -106,7 +114,7 @@ func New(st *store.Store, o Options) (http.Handler, error) {
 	if err := h.start(key); err != nil {
 		return nil, fmt.Errorf("local registry: %w", err)
 	}
-	return h.recovering(h), nil
+	return h, nil
 }
 
 // exchange is one request and its answer.

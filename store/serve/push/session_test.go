@@ -278,6 +278,16 @@ func TestAFormMountsNothing(t *testing.T) {
 	c.refused(400, "DIGEST_INVALID", "POST", "/v2/a/blobs/uploads/?mount=sha256:bad&from=secret", "")
 }
 
+func TestAFormIsContentAndNothingElse(t *testing.T) {
+	c := newClient(t, memory(t), everybody())
+	wide := digest.SHA512.FromString("one")
+	w := c.do("PUT", c.session("a", "one")+"&digest="+digest.FromString("one").String(), "digest="+wide.String(), "Content-Type", "application/x-www-form-urlencoded")
+	if w.Code != 400 || errorCode(t, w) != "DIGEST_INVALID" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	c.must(404, "GET", blobPath("a", wide), "")
+}
+
 func TestAClientThatStallsIsGivenUp(t *testing.T) {
 	o := everybody()
 	o.Patience = 50 * time.Millisecond
