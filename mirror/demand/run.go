@@ -16,7 +16,8 @@ import (
 // run brings one image.
 type run struct {
 	wish
-	first chan struct{} // closed when the image's manifest is here, or will not be
+	first    chan struct{} // closed when the image's manifest is here, or will not be
+	finished chan struct{} // closed at the end
 
 	// These are written before first closes.
 	pull   *mirror.Pull
@@ -60,7 +61,7 @@ func (d *Demand) start(w wish, most int) (*run, error) {
 	case len(d.runs) >= most:
 		return nil, errBusy
 	}
-	r := &run{wish: w, first: make(chan struct{}), manifests: map[digest.Digest]ocispec.Descriptor{}, blobs: map[digest.Digest]ocispec.Descriptor{}}
+	r := &run{wish: w, first: make(chan struct{}), finished: make(chan struct{}), manifests: map[digest.Digest]ocispec.Descriptor{}, blobs: map[digest.Digest]ocispec.Descriptor{}}
 	d.runs[w.key()] = r
 	d.work.Go(func() { d.run(r) })
 	return r, nil
@@ -141,6 +142,7 @@ func (d *Demand) end(r *run, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.runs, r.key())
+	close(r.finished)
 	r.over = now
 	if err == nil {
 		r.forget()
