@@ -4,8 +4,13 @@
 //	Rule           one entry of the configuration: what to copy from where
 //	Engine.Plan    one list of tags a repository, one HEAD a tag: what differs
 //	Engine.Apply   content, then what is attached to the image, then its tag
+//	Engine.Ask     one tag or digest that a client asked for, under the same gates
+//	Pull.Bring     its image, copied and published alone; package demand decides when
 //	Engine.Explain what the rules make of one tag, and why
 //	Destination    the local registry, as package store implements it
+//	Follower       a Destination whose content can be read while it comes
+//	Traffic        what is on its way, over all engines that share it: each digest once
+//	Directory      which local repository comes from where
 //	Memory         what earlier runs saw, as package store implements it
 //	Source         an upstream, as package upstream implements it
 //
@@ -31,7 +36,7 @@
 //
 // Images that are not here come before those that moved, the newest versions
 // first; of the downloads that wait, those of the image that has least to fetch go
-// first. Nothing is fetched that the disk has no room for.
+// first, and before them what a client waits for. Nothing is fetched that the disk has no room for.
 //
 // # Time
 //
