@@ -37,19 +37,19 @@ type Admin struct {
 // Mirror is a rule and when it runs.
 type Mirror struct {
 	mirror.Rule
-	Every Schedule `yaml:"every" default:"6h" example:"17 */6 * * *" doc:"When to sync: a duration, or a cron line."`
+	Every Schedule `yaml:"every" default:"6h" example:"17 */6 * * *" doc:"When to sync: a duration, a cron line, or never: then only what clients pull comes (on-demand), and what sync with the rule's name brings."`
 }
 
 // Retention is a rule for tags and when it runs.
 type Retention struct {
 	retention.Rule
-	Every Schedule `yaml:"every" default:"24h" example:"24h" doc:"When to apply it: a duration, or a cron line."`
+	Every Schedule `yaml:"every" default:"24h" example:"24h" doc:"When to apply it: a duration, a cron line, or never: by the verb only."`
 }
 
 // Backup is a vault and when it is written.
 type Backup struct {
 	vault.Settings
-	Every Schedule `yaml:"every" default:"24h" example:"30 2 * * *" doc:"When to back up: a duration, or a cron line."`
+	Every Schedule `yaml:"every" default:"24h" example:"30 2 * * *" doc:"When to back up: a duration, a cron line, or never: by the verb only."`
 }
 
 const minimal = `mirror:

@@ -40,7 +40,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"a pattern that does not parse", "retention: [{match: '{a'}]", `lastro.yaml:1: retention[0].match: "{a" is not a pattern (examples: 12*, {alpine,debian}, /^1[23]-slim$/)`},
 		{"a platform without an architecture", rule + "    platforms: [linux]", `lastro.yaml:3: mirror[0].platforms[0]: "linux" is not a platform (examples: linux/amd64, linux/arm/v7)`},
 		{"a repository with a tag", "mirror: [{from: 'debian:12'}]", `lastro.yaml:1: mirror[0].from: "debian:12" names a tag: put it under tags.include (example: "docker.io/library/debian")`},
-		{"a schedule that is none", rule + "    every: sometimes", `lastro.yaml:3: mirror[0].every: "sometimes" is neither a duration nor a cron line (examples: "6h", "30 2 * * *", "@daily")`},
+		{"a schedule that is none", rule + "    every: sometimes", `lastro.yaml:3: mirror[0].every: "sometimes" is neither a duration nor a cron line (examples: "6h", "30 2 * * *", "@daily", "never")`},
 		{"a day that never comes", rule + "    every: 0 0 30 2 *", `lastro.yaml:3: mirror[0].every: "0 0 30 2 *" is a cron line for a day that never comes (example: "17 */6 * * *")`},
 		{"an interval below a minute", rule + "    every: 10s", `lastro.yaml:3: mirror[0].every: "10s" is less than 1m (example: "17 */6 * * *")`},
 		{"an address without a port", "registry: {listen: localhost}", `lastro.yaml:1: registry.listen: "localhost" is not host:port (example: "0.0.0.0:5000")`},

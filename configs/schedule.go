@@ -35,10 +35,14 @@ func (s Schedule) Next(after time.Time) time.Time {
 	return time.Time{}
 }
 
+// Never reports whether it was written so.
+func (s Schedule) Never() bool { return s.text == never }
+
 // String is what was written.
 func (s Schedule) String() string { return s.text }
 
 const (
+	never      = "never"
 	shortest   = time.Minute
 	mostSpread = 10 * time.Minute
 )
@@ -55,14 +59,17 @@ func (s Schedule) named(name string) Schedule {
 }
 
 var (
-	scheduleText = regexp.MustCompile(`^(?:` + durationPattern + `|@(?:hourly|daily|midnight|weekly|monthly|yearly|annually)|(?:CRON_TZ=\S+ +)?[^\s=@]+(?: +[^\s=@]+){4})$`)
+	scheduleText = regexp.MustCompile(`^(?:` + durationPattern + `|@(?:hourly|daily|midnight|weekly|monthly|yearly|annually)|` + never + `|(?:CRON_TZ=\S+ +)?[^\s=@]+(?: +[^\s=@]+){4})$`)
 	lines        = cron.MustNewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor | cron.DowOrDom).WithMaxSearchYears(10)
 )
 
-// parseSchedule reads a duration or a cron line.
+// parseSchedule reads a duration, a cron line, or never.
 func parseSchedule(text string) (Schedule, error) {
 	if !scheduleText.MatchString(text) {
-		return Schedule{}, errors.New(`is neither a duration nor a cron line (examples: "6h", "30 2 * * *", "@daily")`)
+		return Schedule{}, errors.New(`is neither a duration nor a cron line (examples: "6h", "30 2 * * *", "@daily", "never")`)
+	}
+	if text == never {
+		return Schedule{text: text}, nil
 	}
 	if durationText.MatchString(text) {
 		every, err := ParseDuration(text)

@@ -49,7 +49,13 @@ func TestScheduleNext(t *testing.T) {
 		}
 	})
 	t.Run("the zero schedule never runs", func(t *testing.T) {
-		if got := (Schedule{}).Next(time.Now()); !got.IsZero() {
+		if got := (Schedule{}).Next(time.Now()); !got.IsZero() || (Schedule{}).Never() {
+			t.Errorf("got %s", got)
+		}
+	})
+	t.Run("never is never", func(t *testing.T) {
+		s := mustSchedule(t, "never").named("a")
+		if got := s.Next(time.Now()); !got.IsZero() || !s.Never() || s.String() != "never" {
 			t.Errorf("got %s", got)
 		}
 	})

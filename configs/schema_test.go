@@ -143,7 +143,7 @@ var samples = map[string][]string{
 	"a size":                    {"50MiB", "1.5GB", "4096", "100kB"},
 	"a duration":                {"1m", "1.5h", "2w", "1h30m", "500ms"},
 	"a percentage":              {"0%", "20%", "12.5%", "100%"},
-	"a duration or a cron line": {"6h", "1d", "0 0 * * *", "@daily", "CRON_TZ=UTC 5 4 * * SUN"},
+	"a duration or a cron line": {"6h", "1d", "0 0 * * *", "@daily", "never", "CRON_TZ=UTC 5 4 * * SUN"},
 }
 
 // sample draws a document that follows the shape.
