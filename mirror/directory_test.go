@@ -2,6 +2,7 @@ package mirror_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -38,11 +39,11 @@ func TestWhereALocalRepositoryComesFrom(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 2 { // the second time it is remembered
-				got := ""
+				var from []string
 				for _, o := range d.Origins(c.local) {
-					got += o.Upstream.String()
+					from = append(from, o.Upstream.String())
 				}
-				if got != c.want {
+				if got := strings.Join(from, " "); got != c.want {
 					t.Errorf("%s comes from %q, want %q", c.local, got, c.want)
 				}
 			}
@@ -83,5 +84,16 @@ func TestWhichTagsARuleBringsForClients(t *testing.T) {
 		if got := o.Selects(tag); got != want {
 			t.Errorf("%s: got %v", tag, got)
 		}
+	}
+}
+
+func TestAModeThatThereIsNotAndATTLBelowNothing(t *testing.T) {
+	err := mirror.Rule{From: "reg.test/app", Mode: "newest", TTL: -1}.Validate()
+	want := "ttl: -1ns is less than nothing (example: 10m)\nmode: \"newest\" is none of local, stale and fresh (example: fresh)"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v", err)
+	}
+	if err := (mirror.Rule{From: "reg.test/app", OnDemand: true, Mode: mirror.ModeLocal}).Validate(); err != nil {
+		t.Errorf("local with on-demand: %v", err)
 	}
 }

@@ -86,3 +86,31 @@ func TestAPlaceThatComesTooLateGoesToTheNext(t *testing.T) {
 		})
 	}
 }
+
+func TestWhatAClientWaitsForGoesBeforeWhatIsSmaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turn := newTurnstile(1)
+		if err := turn.enter(t.Context(), 0, nil); err != nil {
+			t.Fatal(err)
+		}
+		rush := make(chan struct{})
+		order := make(chan int64, 2)
+		wait := func(size int64, rush <-chan struct{}) {
+			if err := turn.enter(t.Context(), size, rush); err != nil {
+				t.Error(err)
+			}
+			order <- size
+			turn.leave()
+		}
+		go wait(1, nil)
+		go wait(1000, rush)
+		synctest.Wait()
+		close(rush)
+		synctest.Wait()
+		turn.leave()
+		synctest.Wait()
+		if first := <-order; first != 1000 {
+			t.Errorf("%d went first", first)
+		}
+	})
+}

@@ -182,3 +182,21 @@ func TestASyncAndAClientFetchABlobOnce(t *testing.T) {
 		t.Errorf("%d requests for the layer", n)
 	}
 }
+
+func TestWhatASyncBringsWhileTheUpstreamFailsAClientIsServed(t *testing.T) {
+	h := newHub()
+	root := h.image("app", "one")
+	h.tag("app", "1", root.Digest)
+	b := newBench(t, h, Options{}, onMiss)
+	h.gate(func(ctx context.Context, _ string) error {
+		h.gate(nil)
+		plan, err := b.engine.Plan(ctx, []mirror.Rule{onMiss})
+		if err == nil {
+			_, err = b.engine.Apply(ctx, plan)
+		}
+		return errors.Join(err, errors.New("500"))
+	})
+	if got := b.mustAsk(t, "1"); got != "" || b.at(t, app, "1") != root.Digest {
+		t.Errorf("got %q, and the tag is at %q", got, b.at(t, app, "1"))
+	}
+}
