@@ -26,6 +26,10 @@ type Options struct {
 	Step func(op, subject string) // fault point of tests, before every change on disk
 	// Fault is called after Step; its error is what the change ends with.
 	Fault func(op, subject string) error
+	// Behind lets Open return before the registry was compared with the ledger,
+	// which goes on behind. It has no effect after a crash: what that left is
+	// mended first.
+	Behind bool
 }
 
 // partialAge is how long unfinished content may lie before Open removes it.
@@ -41,6 +45,7 @@ type Store struct {
 	now    func() time.Time
 	tags   tagLocks
 	gates  gates
+	behind *behind // nil: nothing is
 }
 
 var _ mirror.Destination = (*Store)(nil)
@@ -74,6 +79,10 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the data folder %s: %w", dir, layout.Explain(err)), s.Close())
+	}
+	if o.Behind && !s.ledger.Unclean() {
+		s.compareBehind()
+		return s, nil
 	}
 	if err := s.reconcile(context.Background()); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the data folder %s: compare the registry with the ledger: %w", dir, layout.Explain(err)), s.Close())
@@ -128,6 +137,7 @@ func writeAt(f *os.File, text string) error {
 
 // Close closes the ledger and gives the data folder back.
 func (s *Store) Close() error {
+	s.behind.stop()
 	var errs []error
 	if s.tree != nil {
 		errs = append(errs, s.tree.Close())

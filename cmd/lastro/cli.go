@@ -24,6 +24,7 @@ type host struct {
 	now            func() time.Time
 	columns        int // width of the terminal on stderr; 0: not a terminal
 
+	serves   bool                     // it is a daemon, whose clients do not wait
 	site     *site                    // the daemon's; nil in a process of our own
 	progress mirror.Progress          // the daemon's client; nil: draw here
 	step     func(op, subject string) // fault point of tests, before every change on disk or in a bucket

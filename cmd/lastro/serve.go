@@ -19,6 +19,7 @@ import (
 	"lastro/cmd/lastro/internal/schedule"
 	"lastro/cmd/lastro/internal/web"
 	"lastro/configs"
+	"lastro/mirror/demand"
 )
 
 // drain is how long running jobs and pulls may take to end after SIGTERM.
@@ -55,6 +56,7 @@ func (c *cli) serve(ctx context.Context) error {
 		return err
 	}
 	log := c.logger(slog.LevelInfo)
+	c.serves = true
 	s, err := openSite(cfg, log, c.host)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
@@ -70,6 +72,7 @@ type daemon struct {
 	log       *slog.Logger
 	admin     *web.Server
 	scheduler *schedule.Scheduler
+	demand    *demand.Demand
 	hangup    <-chan os.Signal
 }
 
@@ -145,6 +148,7 @@ func (d *daemon) shutdown(server *http.Server) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = server.Close()
 	}
+	d.demand.Close()
 	return errors.Join(err, d.admin.Shutdown(ctx))
 }
 

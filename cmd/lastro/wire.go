@@ -33,6 +33,8 @@ type site struct {
 	config  atomic.Pointer[configs.Config] // replaced on reload
 	serving atomic.Pointer[served]         // what it says of serving
 
+	traffic mirror.Traffic // of all engines
+
 	mu        sync.Mutex
 	upstreams map[string]*upstream.Registry // opened on first use, forgotten on reload
 
@@ -46,7 +48,7 @@ func openSite(cfg *configs.Config, log *slog.Logger, h host) (*site, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := store.Open(cfg.Data, store.Options{Log: log, Now: h.now, Step: h.step})
+	st, err := store.Open(cfg.Data, store.Options{Log: log, Now: h.now, Step: h.step, Behind: h.serves})
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +66,7 @@ func (s *site) served() *served { return s.serving.Load() }
 
 // engine is the copy engine between the configured upstreams and the local registry.
 func (s *site) engine(p mirror.Progress) *mirror.Engine {
-	return &mirror.Engine{Dest: s.store, Memory: s.store, Source: s.source, Log: s.log, Now: s.now, Progress: p, Retired: s.retired, Room: s.store.Room}
+	return &mirror.Engine{Dest: s.store, Memory: s.store, Source: s.source, Log: s.log, Now: s.now, Progress: p, Retired: s.retired, Room: s.store.Room, Traffic: &s.traffic}
 }
 
 // engineFor is the copy engine with what a person lets one sync do.

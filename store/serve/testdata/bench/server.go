@@ -29,11 +29,7 @@ func (b *bench) start() (s servers, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.lastro == "" {
-		b.lastro = filepath.Join(b.dir, "lastro")
-		err = build(b.lastro, "./cmd/lastro")
-	}
-	err = errors.Join(err, build(registry, "-modfile=.ci/tools.mod", "github.com/distribution/distribution/v3/cmd/registry"))
+	err = errors.Join(b.buildLastro(), build(registry, "-modfile=.ci/tools.mod", "github.com/distribution/distribution/v3/cmd/registry"))
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +39,7 @@ func (b *bench) start() (s servers, err error) {
 	}
 	ours, theirs := filepath.Join(b.dir, "lastro.yaml"), filepath.Join(b.dir, "registry.yaml")
 	err = errors.Join(
-		os.WriteFile(ours, fmt.Appendf(nil, "data: %s\nregistry: {listen: %q}\nadmin: {listen: %q}\n", data, ports[0], ports[1]), 0o600),
+		b.configure(ours, data, ports),
 		os.WriteFile(theirs, fmt.Appendf(nil, "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %s/registry}}\nhttp: {addr: %q}\n", data, ports[2]), 0o600),
 	)
 	if err != nil {
@@ -55,6 +51,19 @@ func (b *bench) start() (s servers, err error) {
 		s.add("distribution", ports[2], registry, "serve", theirs),
 		s.add("files", ports[3], self, "-files", filepath.Join(data, "registry"), "-listen", ports[3]),
 	)
+}
+
+func (b *bench) buildLastro() error {
+	if b.lastro != "" {
+		return nil
+	}
+	b.lastro = filepath.Join(b.dir, "lastro")
+	return build(b.lastro, "./cmd/lastro")
+}
+
+// configure writes lastro's configuration.
+func (b *bench) configure(file, data string, ports []string) error {
+	return os.WriteFile(file, fmt.Appendf(nil, "data: %s\nregistry: {listen: %q}\nadmin: {listen: %q}\n", data, ports[0], ports[1]), 0o600)
 }
 
 func build(to string, what ...string) error {
@@ -97,9 +106,10 @@ func (s servers) add(name, address string, args ...string) error {
 
 func (s servers) stop() {
 	for _, one := range s {
-		_ = one.command.Process.Kill()
+		_ = one.command.Process.Signal(syscall.SIGTERM)
 		_ = one.command.Wait()
 	}
+	clear(s)
 }
 
 // tick is the kernel's unit of processor time in /proc.
