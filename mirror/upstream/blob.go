@@ -7,8 +7,10 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"lastro/mirror"
 	"lastro/mirror/upstream/field"
 )
 
@@ -80,6 +82,36 @@ func blobCall(repo string, desc ocispec.Descriptor) call {
 		method: http.MethodGet, path: repo + "/blobs/" + desc.Digest.String(), scope: pull(repo),
 		name: "blobs/" + desc.Digest.String() + " of " + repo, repo: repo,
 	}
+}
+
+var _ mirror.Sizer = (*Registry)(nil)
+
+// Size asks how large a blob is; fs.ErrNotExist. Where a HEAD does not say it,
+// as behind an address that is signed for GET only, a GET does, whose body is
+// not read.
+func (r *Registry) Size(ctx context.Context, repo string, d digest.Digest) (size int64, err error) {
+	err = r.somewhere(ctx, d, func(at *Registry) (err error) {
+		if size, err = at.size(ctx, http.MethodHead, repo, d); errors.Is(err, errNoHead) {
+			size, err = at.size(ctx, http.MethodGet, repo, d)
+		}
+		return err
+	})
+	return size, err
+}
+
+func (r *Registry) size(ctx context.Context, method, repo string, d digest.Digest) (size int64, err error) {
+	c := blobCall(repo, ocispec.Descriptor{Digest: d})
+	if c.method = method; method == http.MethodHead {
+		c.more = []int{http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotImplemented}
+	}
+	err = r.exchange(ctx, c, func(resp *http.Response) error {
+		resp.Body.Close()
+		if size = resp.ContentLength; resp.StatusCode != http.StatusOK || size < 0 {
+			return errNoHead
+		}
+		return nil
+	})
+	return size, err
 }
 
 // part asks for the bytes from first to last. The range is closed, because

@@ -256,3 +256,48 @@ func TestBytesComeAsTheyAreStored(t *testing.T) {
 		t.Errorf("got %q, %v; asked for %v", got, err, asked.Load())
 	}
 }
+
+func TestTheSizeOfABlobIsAskedWithoutItsContent(t *testing.T) {
+	const content = "0123456789"
+	whole := func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(content))
+	}
+	for _, c := range []struct {
+		name    string
+		handler http.HandlerFunc
+		methods string
+		err     error
+	}{
+		{"by HEAD", whole, "HEAD", nil},
+		{"by GET where HEAD is not signed for", func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodHead {
+				refuse(403, "")(w, r)
+				return
+			}
+			whole(w, r)
+		}, "HEAD GET", nil},
+		{"by GET where HEAD has no length", func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodHead {
+				_ = http.NewResponseController(w).Flush()
+				return
+			}
+			whole(w, r)
+		}, "HEAD GET", nil},
+		{"not of what is not there", refuse(404, ""), "HEAD", fs.ErrNotExist},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var methods []string
+			r := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				methods = append(methods, r.Method)
+				c.handler(w, r)
+			})
+			size, err := r.Size(t.Context(), "a", blobOf(content).Digest)
+			if c.err != nil && !errors.Is(err, c.err) || c.err == nil && (err != nil || size != int64(len(content))) {
+				t.Errorf("got %d, %v", size, err)
+			}
+			if got := strings.Join(methods, " "); got != c.methods {
+				t.Errorf("asked by %s", got)
+			}
+		})
+	}
+}
