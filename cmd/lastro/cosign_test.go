@@ -14,21 +14,21 @@ import (
 	"lastro/mirror/sample"
 )
 
-// cosign returns the path of the peer of that name. It takes minutes to build:
-// where it is not installed the test is skipped, unless LASTRO_REQUIRE_PEERS is set.
-func cosign(t *testing.T) string {
+// heavy returns the path of a peer that takes minutes to build: where it is not
+// installed the test is skipped, unless LASTRO_REQUIRE_PEERS is set.
+func heavy(t *testing.T, name string) string {
 	t.Helper()
-	if path, err := exec.LookPath("cosign"); err == nil {
+	if path, err := exec.LookPath(name); err == nil {
 		return path
 	}
 	if os.Getenv("LASTRO_REQUIRE_PEERS") == "" {
-		t.Skip("skipped: cosign is not installed")
+		t.Skipf("skipped: %s is not installed", name)
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "tool", "-n", "-modfile=.ci/cosign.mod", "cosign")
+	cmd := exec.CommandContext(t.Context(), "go", "tool", "-n", "-modfile=.ci/"+name+".mod", name)
 	cmd.Dir = filepath.Join("..", "..")
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("build the peer cosign: %v", err)
+		t.Fatalf("build the peer %s: %v", name, err)
 	}
 	return strings.TrimSpace(string(out))
 }
@@ -77,7 +77,7 @@ func (s signer) verify(t *testing.T, image, flag string) (string, error) {
 }
 
 func TestAnImageSignedWithCosignVerifiesFromTheMirrorAlone(t *testing.T) {
-	peer := cosign(t)
+	peer := heavy(t, "cosign")
 	for name, registry := range map[string]func(*testing.T) http.Handler{
 		"an upstream with fallback tags":       distribution,
 		"an upstream with a list of referrers": referrersAPI,
