@@ -12,6 +12,7 @@
 //   - A tag moves only when its whole image is stored, verified and durable.
 //   - The ledger knows a manifest's references before a client can see it.
 //   - The registry says what is, and the ledger what happened: what a crash
-//     left between the two is mended when the store is opened.
+//     left between the two is mended when the store is opened. What others
+//     changed after a clean end may be found behind: Options.Behind.
 //   - Doubt keeps: what cannot be read is not taken for absent.
 package store

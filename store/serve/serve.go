@@ -58,7 +58,7 @@ type Demand interface {
 	// Manifest is asked for every manifest that a client wants, before the
 	// local one is looked at. Without an error and a descriptor the answer is
 	// what is here, or 404. With a descriptor it is the content that comes with
-	// it. Errors are answered as [New] says; there is none while the store has
+	// it. Errors are answered as the package says; there is none while the store has
 	// the manifest itself.
 	Manifest(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error)
 	// Blob is asked for a blob that repo does not serve, or not yet.
