@@ -1,0 +1,63 @@
+// Package check proves that what is stored is what the ledger and the digests say,
+// and heals what it can.
+//
+// # What it looks at
+//
+// Of every repository: the tags, the links of manifests and of blobs, and the
+// manifests themselves, which are read and hashed, because what they refer to is
+// what the rest is held against. Of blobs it looks whether they are there with the
+// length that each manifest says. Then it does the same from the ledger's side:
+// tags, manifests of repositories, and the edges in both directions. Then all files
+// of content: those that nothing refers to. With a part to read, it also reads
+// and hashes that part of all content; M parts are everything, once.
+//
+// # Kinds of problems
+//
+//	missing     content that something refers to is not here
+//	truncated   content is shorter than what refers to it says
+//	corrupt     content does not hash to its digest
+//	unreadable  the disk does not let a file or folder be read
+//	unlinked    a repository does not serve what one of its tags or manifests needs
+//	dangling    a link that leads nowhere, and that nothing needs
+//	malformed   a link holds another digest or none, a manifest cannot be understood,
+//	            or says another length than its content has
+//	foreign     a file that is no part of a registry
+//	unrecorded  the ledger does not know a tag or manifest as it is served
+//	vanished    the ledger knows a tag or manifest that is not served
+//	edges       the ledger's references are not those of the manifest
+//	orphaned    content that nothing refers to, for longer than an hour
+//	abandoned   an upload or a download that nobody has added to for a week
+//
+// A read error is a problem and ends nothing. An error of the ledger's file does.
+//
+// # What changes meanwhile
+//
+// Others publish, push and remove while it looks. What seems wrong is looked at a
+// second time, alone, while nobody publishes into that repository or takes
+// something out of it: only what is wrong then is a problem. Files of content are
+// never half: what has its name is whole, so one that reads wrong is read again.
+// Content that nobody refers to is a problem when it is older than an hour, and
+// still nothing links it when all repositories have been looked through again. A
+// single image that takes more than an hour to come seems orphaned meanwhile.
+// A restore brings history back in the end: in that moment a tag whose image could
+// not be restored may seem vanished.
+//
+// # Repair
+//
+// Bad bytes are moved to <data>/registry/quarantine at once, so that nobody is sent
+// them and whoever brings the content again stores it. What is missing is fetched by
+// digest from the sources that the caller gives, and becomes visible when it has
+// been hashed. Links are made again where the content is here, the ledger learns
+// what the registry serves, and a tag that only the ledger knows is put back.
+// Everything is looked at again afterwards; what is right then was repaired.
+// Nothing that is good is ever removed: content that nothing refers to is for the
+// collector, foreign files for people.
+//
+// # What is not here
+//
+// A daemon that reads a part of everything now and then under a budget; knowledge
+// of what a collector has condemned; content of other stores than this one. What
+// the page cache holds is what is read: a fault that the disk has and the memory has
+// not shows once the memory has forgotten it. For every content that is known some
+// two hundred bytes of memory are used, for what is read a quarter of a megabyte.
+package check

@@ -1,0 +1,199 @@
+package check
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"slices"
+
+	"lastro/mirror"
+	"lastro/store"
+	"lastro/store/layout"
+)
+
+// rounds bounds how often a repair looks for what only shows when something else
+// is whole again: the layers of a manifest that was lost.
+const rounds = 8
+
+// repair heals what it can, and says of each problem whether it is gone.
+func (c *check) repair(ctx context.Context) error {
+	if !c.o.Repair {
+		return nil
+	}
+	for range rounds {
+		before := len(c.problems)
+		healed, err := c.healContents(ctx)
+		if err != nil {
+			return err
+		}
+		if err := c.mend(ctx); err != nil {
+			return err
+		}
+		if err := c.confirmNew(ctx); err != nil {
+			return err
+		}
+		if healed == 0 && len(c.problems) == before {
+			break
+		}
+	}
+	return c.judge(ctx)
+}
+
+// healContents heals what is missing or wrong, and says how much is right now.
+func (c *check) healContents(ctx context.Context) (healed int, err error) {
+	for _, b := range c.bad {
+		if b.healed || b.kind == Malformed {
+			continue
+		}
+		if err := c.heal(ctx, b); err != nil {
+			return healed, err
+		}
+		if b.healed {
+			healed++
+		}
+	}
+	return healed, nil
+}
+
+// heal takes bad bytes out of service and brings good ones. Its error is ctx's.
+func (c *check) heal(ctx context.Context, b *badContent) error {
+	if b.kind == Truncated || b.kind == Corrupt {
+		if _, _, err := c.TakeOut(ctx, b.Digest, b.info); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			b.detail = err.Error()
+			return ctx.Err()
+		}
+		b.kind = Missing // from here on; its problem says what it was
+	}
+	if len(b.repos) == 0 {
+		b.healed = b.kind == Missing
+		return ctx.Err()
+	}
+	for _, s := range c.o.Sources {
+		if err := c.bring(ctx, s, b); err == nil {
+			b.healed, b.source = true, s.String()
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// bring stores content from a source. It is hashed before it has its name.
+func (c *check) bring(ctx context.Context, s Source, b *badContent) error {
+	repos := slices.Sorted(maps.Keys(b.repos))
+	desc := b.Descriptor
+	fetch := func(ctx context.Context, _ int64) (io.ReadCloser, int64, error) {
+		body, err := s.Fetch(ctx, repos, b.Content)
+		return body, 0, err
+	}
+	if b.Manifest {
+		raw, err := c.small(ctx, s, repos, b.Content)
+		if err != nil {
+			return err
+		}
+		desc.Size = int64(len(raw))
+		fetch = func(context.Context, int64) (io.ReadCloser, int64, error) {
+			return io.NopCloser(bytes.NewReader(raw)), 0, nil
+		}
+	}
+	if err := c.Ingest(ctx, desc, fetch); err != nil {
+		return err
+	}
+	return c.Settle(desc.Digest)
+}
+
+// small fetches a manifest, whose length nobody may know.
+func (c *check) small(ctx context.Context, s Source, repos []string, of store.Content) ([]byte, error) {
+	body, err := s.Fetch(ctx, repos, of)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	raw, err := io.ReadAll(io.LimitReader(body, mirror.MaxManifest+1))
+	if err == nil && of.Digest.Algorithm().FromBytes(raw) != of.Digest {
+		err = fmt.Errorf("%s: manifest %s: %w", s, of.Digest, layout.ErrDigest)
+	}
+	return raw, err
+}
+
+// mend makes links again and records what the ledger lacks. Who needs content is
+// looked at too: only now it may show what that needs in turn.
+func (c *check) mend(ctx context.Context) error {
+	for _, u := range c.all() {
+		e, err := c.alone(ctx, u, func(e *exam) {
+			for _, f := range e.faults {
+				if f.mend != nil {
+					// What could not be mended is there when it is looked at again.
+					_ = f.mend(ctx)
+				}
+			}
+		})
+		if err != nil {
+			return err
+		}
+		c.note(e)
+	}
+	return nil
+}
+
+// all are the suspects, and the manifests that are bad content, where they are needed.
+func (c *check) all() []unit {
+	units := slices.Collect(maps.Values(c.suspects))
+	for d, b := range c.bad {
+		for repo := range b.repos {
+			k := unitKey{manifestUnit, repo, "", d}
+			if _, ok := c.suspects[k]; !ok && b.Manifest {
+				c.suspects[k] = unit{unitKey: k}
+				units = append(units, c.suspects[k])
+			}
+		}
+	}
+	slices.SortFunc(units, func(a, b unit) int { return int(b.what - a.what) })
+	return units
+}
+
+// confirmNew looks once more at content that a repair has shown.
+func (c *check) confirmNew(ctx context.Context) error {
+	for _, d := range slices.Collect(maps.Keys(c.bad)) {
+		b := c.bad[d]
+		if _, ok := c.problems[key{kind: b.kind, digest: d, path: layout.Data(d)}]; ok || b.healed || b.info != nil {
+			continue
+		}
+		if err := c.confirmContent(ctx, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// judge looks at everything again: what is not wrong any more was repaired.
+func (c *check) judge(ctx context.Context) error {
+	left := map[key]bool{}
+	for _, u := range c.all() {
+		e, err := c.alone(ctx, u, nil)
+		if err != nil {
+			return err
+		}
+		for _, f := range e.faults {
+			left[f.key()] = true
+		}
+	}
+	for k, p := range c.problems {
+		switch {
+		case p.Kind == Foreign, p.Kind == Orphaned, p.Kind == Abandoned:
+		case p.Repo == "" && p.Digest != "":
+			if b := c.bad[p.Digest]; b != nil && b.healed {
+				p.Repaired, p.Source = true, b.source
+			}
+		case p.Repo != "":
+			p.Repaired = !left[k]
+		}
+	}
+	return nil
+}
