@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"lastro/mirror"
+	"lastro/store"
+	"lastro/store/check"
+	"lastro/store/vault"
+	"lastro/store/vault/layout"
+)
+
+func (c *cli) checkCommand() *cobra.Command {
+	var read string
+	var repair bool
+	cmd := &cobra.Command{
+		Use:   "check [PATTERN…] [--read N/M] [--repair]",
+		Short: "prove the store and the ledger right, and heal what is not",
+		Long: `Check looks at the repositories that match a pattern (default: at everything):
+whether every tag and manifest has what it needs, with the right length, and
+whether the ledger says the same. Of content it reads only manifests. With --read
+N/M it also reads and hashes the N-th of M parts of all content, so that M runs
+with the same M cover everything once; --read 1/1 is everything.
+
+With --repair it heals what it can: bad content is moved to
+<data>/registry/quarantine and fetched again by its digest, from a vault or from the
+upstream that the repository is a mirror of; links are made again; the ledger
+learns what the registry serves. Everything is hashed before anybody sees it.
+
+It runs beside syncs, pushes and pulls. The exit code is 4 when a problem is left.`,
+		Example: "  lastro check\n  lastro check --read 1/30\n  lastro check 'docker.io/**' --read 1/1 --repair",
+	}
+	cmd.Flags().StringVar(&read, "read", "", "read and hash part `N/M` of all content")
+	cmd.Flags().BoolVar(&repair, "repair", false, "heal what can be healed")
+	cmd.RunE = c.verb(func(ctx context.Context, s *site, patterns []string) error {
+		o := check.Options{Repair: repair, Now: c.now}
+		var err error
+		if o.Part, o.Parts, err = readPart(read); err != nil {
+			return err
+		}
+		if o.Match, err = matchAny(patterns); err != nil {
+			return err
+		}
+		return c.check(ctx, s, o, patterns)
+	})
+	return cmd
+}
+
+func (c *cli) check(ctx context.Context, s *site, o check.Options, patterns []string) error {
+	bars := c.bars()
+	o.Progress = bars
+	report, err := s.check(ctx, o)
+	bars.Close()
+	if err != nil {
+		return err
+	}
+	if report.Repositories == 0 && len(patterns) > 0 {
+		return fmt.Errorf("check: no repository matches %s", strings.Join(patterns, ", "))
+	}
+	if err := c.print(report); err != nil {
+		return err
+	}
+	if n := report.Left(); n > 0 {
+		return outcome{exitDifference, fmt.Sprintf("check: %d problems", n)}
+	}
+	return nil
+}
+
+// check holds a share while it repairs: a rebuild waits.
+func (s *site) check(ctx context.Context, o check.Options) (check.Report, error) {
+	if !o.Repair {
+		return check.Run(ctx, s.store, o)
+	}
+	release, err := s.share(ctx)
+	if err != nil {
+		return check.Report{}, err
+	}
+	defer release()
+	if o.Sources, err = s.contentSources(ctx); err != nil {
+		return check.Report{}, err
+	}
+	return check.Run(ctx, s.store, o)
+}
+
+// readPart reads what --read says.
+func readPart(text string) (part, parts int, err error) {
+	if text == "" {
+		return 0, 0, nil
+	}
+	n, m, _ := strings.Cut(text, "/")
+	part, err = strconv.Atoi(n)
+	parts, err2 := strconv.Atoi(m)
+	if errors.Join(err, err2) != nil || part < 1 || part > parts {
+		return 0, 0, usageError{fmt.Errorf("--read %q is not a part of something (example: 1/30)", text)}
+	}
+	return part, parts, nil
+}
+
+// matchAny is nil when there are no patterns.
+func matchAny(texts []string) (func(string) bool, error) {
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	var patterns []mirror.Pattern
+	for _, text := range texts {
+		p, err := mirror.ParsePattern(text)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		patterns = append(patterns, p)
+	}
+	return func(repo string) bool {
+		return slices.ContainsFunc(patterns, func(p mirror.Pattern) bool { return p.Match(repo) })
+	}, nil
+}
+
+// contentSources are where content can be brought back from: the vaults, then the
+// upstreams of the rules. A vault that cannot be opened is left out, and is said.
+func (s *site) contentSources(ctx context.Context) (all []check.Source, err error) {
+	for _, b := range s.cfg().Backup {
+		v, err := s.vault(ctx, b.Name)
+		if err != nil {
+			s.log.Warn("the vault cannot be opened and is no source", "err", err)
+			continue
+		}
+		all = append(all, vaultSource{v})
+	}
+	var rules []mirror.Rule
+	for _, m := range s.cfg().Mirror {
+		rules = append(rules, m.Rule)
+	}
+	directory, err := mirror.NewDirectory(rules)
+	if err != nil {
+		return nil, err
+	}
+	return append(all, upstreamSource{s, directory}), nil
+}
+
+// vaultSource brings content from a vault.
+type vaultSource struct{ *vault.Vault }
+
+func (v vaultSource) String() string { return "vault " + v.Name }
+
+func (v vaultSource) Fetch(ctx context.Context, _ []string, c store.Content) (io.ReadCloser, error) {
+	body, _, err := v.Bucket.Get(ctx, layout.BlobKey(c.Digest), 0)
+	return body, err
+}
+
+// upstreamSource brings content by digest from where a repository comes from.
+type upstreamSource struct {
+	site  *site
+	rules *mirror.Directory
+}
+
+func (u upstreamSource) String() string { return "upstream" }
+
+func (u upstreamSource) Fetch(ctx context.Context, repos []string, c store.Content) (io.ReadCloser, error) {
+	err := error(fs.ErrNotExist)
+	for _, repo := range repos {
+		for _, origin := range u.rules.Origins(repo) {
+			body, ferr := u.fetch(ctx, origin.Upstream, c)
+			if ferr == nil {
+				return body, nil
+			}
+			err = errors.Join(err, ferr)
+		}
+	}
+	return nil, err
+}
+
+func (u upstreamSource) fetch(ctx context.Context, from mirror.Reference, c store.Content) (io.ReadCloser, error) {
+	src, err := u.site.source(from.Host)
+	if err != nil {
+		return nil, err
+	}
+	if c.Manifest {
+		_, raw, err := src.Manifest(ctx, from.Repository, c.Digest.String())
+		return io.NopCloser(bytes.NewReader(raw)), err
+	}
+	body, start, err := src.Blob(ctx, from.Repository, c.Descriptor, 0)
+	if err == nil && start != 0 {
+		err = errors.Join(fmt.Errorf("upstream %s: the blob begins at %d", from.Host, start), body.Close())
+	}
+	return body, err
+}

@@ -1,0 +1,122 @@
+package check
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"pgregory.net/rapid"
+
+	"lastro/store/layout"
+)
+
+// damage is what may happen to a file.
+var damage = map[string]func(raw, other []byte) []byte{
+	"bit flip":   func(raw, _ []byte) []byte { raw[len(raw)/2] ^= 4; return raw },
+	"truncation": func(raw, _ []byte) []byte { return raw[:len(raw)-1] },
+	"zero page":  func(raw, _ []byte) []byte { clear(raw); return raw },
+	"swapped":    func(_, other []byte) []byte { return other },
+	"lost":       func(_, _ []byte) []byte { return nil },
+}
+
+// files are the links and the content of a store, ordered.
+func (s *site) files(t *testing.T) (names []string) {
+	root := s.path(layout.Base)
+	err := filepath.WalkDir(root, func(name string, e os.DirEntry, err error) error {
+		if err == nil && !e.IsDir() && (e.Name() == "link" || e.Name() == "data") {
+			names = append(names, name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// corrupt does damage to a file, and reports whether that made a difference.
+func corrupt(t *testing.T, name, other, how string) bool {
+	raw, err := os.ReadFile(name)
+	if err != nil || len(raw) == 0 {
+		return false
+	}
+	foreign, err := os.ReadFile(other)
+	if err != nil {
+		return false
+	}
+	bad := damage[how](slices.Clone(raw), foreign)
+	if string(bad) == string(raw) {
+		return false
+	}
+	if how == "lost" {
+		err = os.Remove(name)
+	} else {
+		err = os.WriteFile(name, bad, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return true
+}
+
+// Whatever happens to the files, a check finds it, and heals all that any source has.
+func TestRandomCorruptionsAreFoundAndHealed(t *testing.T) {
+	s := newSite(t)
+	hows := []string{"bit flip", "truncation", "zero page", "swapped", "lost"}
+	want := 150
+	if *long {
+		want = 10_000
+	}
+	done := 0
+	for done < want {
+		rapid.Check(t, func(r *rapid.T) {
+			if done >= want {
+				return
+			}
+			files := s.files(t)
+			n, hit := rapid.IntRange(1, 5).Draw(r, "corruptions"), []string{}
+			for range n {
+				name := files[rapid.IntRange(0, len(files)-1).Draw(r, "file")]
+				other := files[rapid.IntRange(0, len(files)-1).Draw(r, "other")]
+				how := rapid.SampledFrom(hows).Draw(r, "how")
+				if !slices.Contains(hit, name) && corrupt(t, name, other, how) {
+					hit = append(hit, name)
+				}
+			}
+			done += len(hit)
+			found := s.check(t, Options{Part: 1, Parts: 1})
+			for _, name := range hit {
+				if !isFound(s, found, name) {
+					r.Errorf("what happened to %s is not found:\n%s", name, words(found))
+				}
+			}
+			repaired := s.check(t, Options{Part: 1, Parts: 1, Repair: true, Sources: []Source{s.all}})
+			if repaired.Left() > 0 {
+				r.Errorf("not repaired:\n%s", words(repaired))
+			}
+			if again := s.check(t, Options{Part: 1, Parts: 1}); len(again.Problems) > 0 {
+				r.Fatalf("problems remain after %v:\n%s\nrepaired:\n%s", hit, words(again), words(repaired))
+			}
+		})
+		if t.Failed() {
+			return
+		}
+	}
+	t.Logf("%d corruptions", done)
+}
+
+// isFound reports whether a problem is of the file, or of what it belongs to.
+func isFound(s *site, r Report, name string) bool {
+	rel := strings.TrimPrefix(name, s.path("")+"/")
+	return slices.ContainsFunc(r.Problems, func(p Problem) bool {
+		return p.Path == rel || p.Digest != "" && p.Digest == digestOf(rel)
+	})
+}
+
+// digestOf is the digest that a file of the layout is named for.
+func digestOf(rel string) digest.Digest {
+	return digest.NewDigestFromEncoded(digest.SHA256, filepath.Base(filepath.Dir(rel)))
+}
