@@ -6,8 +6,6 @@ import "regexp"
 // places in lists. Nobody should believe that they do something.
 var absentKeys = map[string]bool{
 	"collect":              true,
-	"registry.tls":         true,
-	"registry.auth":        true,
 	"registry.storage":     true,
 	"retention[].untagged": true,
 	"backup[].keep":        true,

@@ -25,6 +25,7 @@ func (c *Config) check(d *decoder) {
 	for i, b := range c.Backup {
 		d.check(fmt.Sprintf("backup[%d]", i), b.Settings.Validate())
 	}
+	d.check("registry", c.Registry.Settings.Validate())
 	c.spread()
 	c.checkUnique(d)
 	if samePlace(c.Registry.Listen, c.Admin.Listen) && !d.refused("registry.listen") && !d.refused("admin.listen") {

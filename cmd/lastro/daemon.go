@@ -15,16 +15,25 @@ import (
 func (d *daemon) jobs(cfg *configs.Config) []schedule.Job {
 	var jobs []schedule.Job
 	for _, m := range cfg.Mirror {
+		if m.Every.Never() {
+			continue
+		}
 		jobs = append(jobs, schedule.Job{Name: jobSync + m.Rule.Name, Next: m.Every.Next, Run: func(ctx context.Context) error {
 			return d.scheduledSync(ctx, m.Rule)
 		}})
 	}
 	for _, r := range cfg.Retention {
+		if r.Every.Never() {
+			continue
+		}
 		jobs = append(jobs, schedule.Job{Name: jobRetain + r.Match, Next: r.Every.Next, Run: func(ctx context.Context) error {
 			return d.scheduledRetain(ctx, r.Match)
 		}})
 	}
 	for _, b := range cfg.Backup {
+		if b.Every.Never() {
+			continue
+		}
 		jobs = append(jobs, schedule.Job{Name: jobBackup + b.Name, Next: b.Every.Next, Run: func(ctx context.Context) error {
 			return d.scheduledBackup(ctx, b.Name)
 		}})

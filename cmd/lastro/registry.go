@@ -8,17 +8,28 @@ import (
 
 	"lastro/configs"
 	"lastro/mirror"
+	"lastro/mirror/demand"
 	"lastro/store/serve"
 	"lastro/store/serve/push"
+	"lastro/store/serve/spec"
 )
 
 // served is what the configuration says of serving, read. A reload makes a new one.
 type served struct {
+	rules    *mirror.Directory
 	pushes   pushRules
 	scanners []mirror.Pattern
 }
 
 func readServed(cfg *configs.Config) (*served, error) {
+	var all []mirror.Rule
+	for _, m := range cfg.Mirror {
+		all = append(all, m.Rule)
+	}
+	rules, err := mirror.NewDirectory(all)
+	if err != nil {
+		return nil, err
+	}
 	pushes, err := readPushRules(cfg.Registry.Push)
 	if err != nil {
 		return nil, err
@@ -27,7 +38,7 @@ func readServed(cfg *configs.Config) (*served, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry.scanners: %w", err)
 	}
-	return &served{pushes, scanners}, nil
+	return &served{rules, pushes, scanners}, nil
 }
 
 // registryHandler is the registry's HTTP API: pulls, and what changes something.
@@ -38,11 +49,27 @@ func (d *daemon) registryHandler() (http.Handler, error) {
 		Pushable:  func(repo string) bool { return s.served().pushes.pushable(repo) },
 		Immutable: func(repo, tag string) bool { return s.served().pushes.immutable(repo, tag) },
 		Keep:      s.keptFromDeletes,
+		By:        d.front.guard.User,
+		MayPull:   func(r *http.Request, repo string) bool { return d.front.guard.Allow(r, repo, spec.Pull) == nil },
 	})
 	if err != nil {
 		return nil, err
 	}
-	return serve.New(s.store, serve.Options{Log: d.log, Now: d.now, Push: pushes, Pulled: s.notePull})
+	d.demand = demand.New(func() *mirror.Engine { return s.engine(nil) }, func() *mirror.Directory { return s.served().rules }, demand.Options{Log: d.log})
+	names := demand.Names{
+		Rules:   func() *mirror.Directory { return s.served().rules },
+		Known:   func(host string) bool { _, ok := s.cfg().Upstreams[host]; return ok },
+		Here:    func(repo string) bool { return s.served().pushes.pushable(repo) || s.serves(repo) },
+		Default: func() string { return s.cfg().Registry.DefaultUpstream },
+	}
+	return serve.New(s.store, serve.Options{Log: d.log, Now: d.now, Push: pushes, Pulled: s.notePull, Names: names.Find, Demand: d.demand, Access: d.front.guard})
+}
+
+// serves reports whether a repository is here. What cannot be said is left to
+// whoever asks for it then.
+func (s *site) serves(repo string) bool {
+	here, err := s.store.Serves(repo)
+	return here || err != nil
 }
 
 // notePull remembers that a client pulled an image. What only looks at images

@@ -92,7 +92,7 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits, "fill": fill, "move": move, "drop": drop, "limit": limit, "pulled": pulled,
+			"exits": exits, "fill": fill, "move": move, "drop": drop, "limit": setLimit, "pulled": pulled,
 		},
 	})
 }
@@ -162,7 +162,7 @@ func (l *limiter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.next.ServeHTTP(w, r)
 }
 
-func limit(ts *testscript.TestScript, _ bool, args []string) {
+func setLimit(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 1 || args[0] != "on" && args[0] != "off" {
 		ts.Fatalf("usage: limit on|off")
 	}

@@ -73,6 +73,7 @@ type daemon struct {
 	admin     *web.Server
 	scheduler *schedule.Scheduler
 	demand    *demand.Demand
+	front     *front
 	hangup    <-chan os.Signal
 }
 
@@ -99,6 +100,11 @@ func (d *daemon) run(ctx context.Context) error {
 // serveOn returns when ctx has ended and everything has drained, or when a
 // listener fails.
 func (d *daemon) serveOn(ctx context.Context, registry, admin, socket net.Listener) error {
+	front, err := openFront(d.site.cfg(), d.log, d.now)
+	if err != nil {
+		return fmt.Errorf("serve: registry: %w", err)
+	}
+	d.front = front
 	handler, err := d.registryHandler()
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
@@ -109,9 +115,9 @@ func (d *daemon) serveOn(ctx context.Context, registry, admin, socket net.Listen
 	d.site.witness = d.admin
 	d.scheduler = d.newScheduler()
 	verbs := remote.Server{Run: d.runVerb, Version: thisVersion().Version, Log: d.log}
-	server := registryServer(d.admin.Instrument(handler), d.log)
+	server := front.server(d.admin.Instrument(handler), d.log)
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return closed(server.Serve(registry)) })
+	g.Go(func() error { return closed(front.serve(server, registry)) })
 	g.Go(func() error { return closed(d.admin.Serve(admin)) })
 	g.Go(func() error { return verbs.Serve(gctx, socket) })
 	g.Go(func() error { return d.scheduler.Run(gctx) })
@@ -121,22 +127,10 @@ func (d *daemon) serveOn(ctx context.Context, registry, admin, socket net.Listen
 		return d.shutdown(server)
 	})
 	d.admin.Ready(true)
-	d.log.Info("lastro serves", "registry", registry.Addr().String(), "admin", admin.Addr().String(), "data", d.site.cfg().Data)
+	d.log.Info("lastro serves", "registry", registry.Addr().String(), "tls", front.keeper != nil, "admin", admin.Addr().String(), "data", d.site.cfg().Data)
 	err = g.Wait()
 	d.log.Info("lastro stopped")
 	return err
-}
-
-// registryServer has limits against slow and greedy clients; responses have
-// none, because a layer takes as long as it takes.
-func registryServer(h http.Handler, log *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
 }
 
 func (d *daemon) shutdown(server *http.Server) error {
@@ -182,7 +176,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.site.reload(cfg); err != nil {
+	if err := d.site.reload(cfg, d.front.reload); err != nil {
 		return err
 	}
 	d.scheduler.Reload(d.jobs(cfg))

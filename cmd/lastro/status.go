@@ -55,6 +55,9 @@ type ruleStatus struct {
 func (s *site) status(ctx context.Context) (status, error) {
 	st := status{Rules: []ruleStatus{}, Problems: []string{}, now: s.now()}
 	for _, m := range s.cfg().Mirror {
+		if m.Every.Never() {
+			continue // it is as complete as it is asked to be
+		}
 		r, err := s.ruleStatus(ctx, m.Rule, &st)
 		if err != nil {
 			return st, err

@@ -187,11 +187,11 @@ func (s *site) pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// chosen picks rules by name; no names pick all.
+// chosen picks rules by name; no names pick all that are synced by themselves.
 func chosen(all []configs.Mirror, names []string) ([]mirror.Rule, error) {
 	var rules []mirror.Rule
 	for _, m := range all {
-		if len(names) == 0 || slices.Contains(names, m.Rule.Name) {
+		if len(names) == 0 && !m.Every.Never() || slices.Contains(names, m.Rule.Name) {
 			rules = append(rules, m.Rule)
 		}
 	}

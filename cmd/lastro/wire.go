@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -118,22 +119,17 @@ func (s *site) folderStep() func(op, key string) error {
 	return func(op, key string) error { s.step(op, key); return nil }
 }
 
-// reload swaps the configuration. What was read at start cannot change.
-func (s *site) reload(cfg *configs.Config) error {
-	old := s.cfg()
-	var errs []error
-	for _, fixed := range []struct{ key, old, new string }{
-		{"data", old.Data, cfg.Data},
-		{"registry.listen", old.Registry.Listen, cfg.Registry.Listen},
-		{"admin.listen", old.Admin.Listen, cfg.Admin.Listen},
-	} {
-		if fixed.old != fixed.new {
-			errs = append(errs, fmt.Errorf("%s cannot change from %q to %q while the daemon runs: restart it", fixed.key, fixed.old, fixed.new))
-		}
-	}
+// reload swaps the configuration, unless it is refused: by us, because of what
+// was read at start and cannot change, or by others. It is all or nothing.
+func (s *site) reload(cfg *configs.Config, others ...func(*configs.Config) error) error {
 	serving, err := readServed(cfg)
-	if err := errors.Join(append(errs, err)...); err != nil {
+	if err := errors.Join(unchangeable(s.cfg(), cfg), err); err != nil {
 		return err
+	}
+	for _, take := range others {
+		if err := take(cfg); err != nil {
+			return err
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,4 +140,29 @@ func (s *site) reload(cfg *configs.Config) error {
 	}
 	clear(s.upstreams)
 	return nil
+}
+
+// unchangeable is what was read at start.
+func unchangeable(old, new *configs.Config) error {
+	var errs []error
+	for _, fixed := range []struct{ key, old, new string }{
+		{"data", old.Data, new.Data},
+		{"registry.listen", old.Registry.Listen, new.Registry.Listen},
+		{"registry.tls", tlsFiles(old), tlsFiles(new)},
+		{"admin.listen", old.Admin.Listen, new.Admin.Listen},
+	} {
+		if fixed.old != fixed.new {
+			errs = append(errs, fmt.Errorf("%s cannot change from %q to %q while the daemon runs: restart it", fixed.key, fixed.old, fixed.new))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// tlsFiles names the files; what is in them may change.
+func tlsFiles(cfg *configs.Config) string {
+	t := cfg.Registry.TLS
+	if t == nil {
+		return ""
+	}
+	return strings.TrimSpace(t.Certificate + " " + t.Key + " " + t.ClientCA)
 }

@@ -22,7 +22,7 @@ import (
 	"log/slog"
 	"time"
 
-	"lastro/cmd/lastro/internal/access/known"
+	"lastro/store/serve/access/known"
 )
 
 // ErrInvalid says that a token is not taken.

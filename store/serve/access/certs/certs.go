@@ -18,7 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"lastro/cmd/lastro/internal/access/watch"
+	"lastro/store/serve/access/watch"
 )
 
 // Settings are the files of a server.

@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
-	"lastro/cmd/lastro/internal/access/known"
-	"lastro/cmd/lastro/internal/access/watch"
+	"lastro/store/serve/access/known"
+	"lastro/store/serve/access/watch"
 )
 
 // ErrWrong says that name and password are not those of a user.

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
-	"lastro/cmd/lastro/internal/access/watch"
+	"lastro/store/serve/access/watch"
 )
 
 const (

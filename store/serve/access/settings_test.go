@@ -4,9 +4,9 @@ import (
 	"strings"
 	"testing"
 
-	"lastro/cmd/lastro/internal/access/certs"
-	"lastro/cmd/lastro/internal/access/limit"
-	"lastro/cmd/lastro/internal/access/token"
+	"lastro/store/serve/access/certs"
+	"lastro/store/serve/access/limit"
+	"lastro/store/serve/access/token"
 )
 
 func TestSettingsSayWhatIsWrongWithThem(t *testing.T) {

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"slices"
 
-	"lastro/cmd/lastro/internal/access/certs"
-	"lastro/cmd/lastro/internal/access/limit"
-	"lastro/cmd/lastro/internal/access/token"
 	"lastro/mirror"
+	"lastro/store/serve/access/certs"
+	"lastro/store/serve/access/limit"
+	"lastro/store/serve/access/token"
 	"lastro/store/serve/spec"
 )
 

@@ -9,9 +9,9 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"lastro/cmd/lastro/internal/access/htpasswd"
-	"lastro/cmd/lastro/internal/access/token"
 	"lastro/store/serve"
+	"lastro/store/serve/access/htpasswd"
+	"lastro/store/serve/access/token"
 	"lastro/store/serve/spec"
 )
 

@@ -10,9 +10,9 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"lastro/cmd/lastro/internal/access/certs"
-	"lastro/cmd/lastro/internal/access/htpasswd"
-	"lastro/cmd/lastro/internal/access/token"
+	"lastro/store/serve/access/certs"
+	"lastro/store/serve/access/htpasswd"
+	"lastro/store/serve/access/token"
 )
 
 // identity is who somebody is. The zero value is nobody.

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"lastro/cmd/lastro/internal/access/htpasswd"
-	"lastro/cmd/lastro/internal/access/token"
+	"lastro/store/serve/access/htpasswd"
+	"lastro/store/serve/access/token"
 	"lastro/store/serve/spec"
 )
 
