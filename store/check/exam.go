@@ -148,7 +148,12 @@ func (e *exam) movedTag(ctx context.Context, p Problem, at digest.Digest, back f
 		e.fault(p, func(ctx context.Context) error { return e.AdoptTag(ctx, e.repo, e.tag, at, previous) })
 		return nil
 	}
-	if p.Digest != "" && e.served(p.Digest) {
+	if _, err := e.disk.Stat(layout.Data(at)); p.Digest != "" && (e.served(p.Digest) || errors.Is(err, fs.ErrNotExist)) {
+		if !e.served(p.Digest) {
+			if err := e.manifest(ctx, ocispec.Descriptor{Digest: p.Digest}); err != nil {
+				return err
+			}
+		}
 		p.Kind, p.Detail = Malformed, fmt.Sprintf("the tag's link says %s, which is not served, and the ledger has it at %s", at, p.Digest)
 		e.fault(p, back)
 		return nil

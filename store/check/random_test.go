@@ -1,15 +1,18 @@
 package check
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"pgregory.net/rapid"
 
+	"lastro/store"
 	"lastro/store/layout"
 )
 
@@ -64,48 +67,59 @@ func corrupt(t *testing.T, name, other, how string) bool {
 
 // Whatever happens to the files, a check finds it, and heals all that any source has.
 func TestRandomCorruptionsAreFoundAndHealed(t *testing.T) {
-	s := newSite(t)
-	hows := []string{"bit flip", "truncation", "zero page", "swapped", "lost"}
-	want := 150
+	model := newSite(t)
+	if err := model.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want, done := 150, 0
 	if *long {
 		want = 10_000
 	}
-	done := 0
-	for done < want {
+	for done < want && !t.Failed() {
 		rapid.Check(t, func(r *rapid.T) {
-			if done >= want {
-				return
-			}
-			files := s.files(t)
-			n, hit := rapid.IntRange(1, 5).Draw(r, "corruptions"), []string{}
-			for range n {
-				name := files[rapid.IntRange(0, len(files)-1).Draw(r, "file")]
-				other := files[rapid.IntRange(0, len(files)-1).Draw(r, "other")]
-				how := rapid.SampledFrom(hows).Draw(r, "how")
-				if !slices.Contains(hit, name) && corrupt(t, name, other, how) {
-					hit = append(hit, name)
-				}
-			}
-			done += len(hit)
-			found := s.check(t, Options{Part: 1, Parts: 1})
-			for _, name := range hit {
-				if !isFound(s, found, name) {
-					r.Errorf("what happened to %s is not found:\n%s", name, words(found))
-				}
-			}
-			repaired := s.check(t, Options{Part: 1, Parts: 1, Repair: true, Sources: []Source{s.all}})
-			if repaired.Left() > 0 {
-				r.Errorf("not repaired:\n%s", words(repaired))
-			}
-			if again := s.check(t, Options{Part: 1, Parts: 1}); len(again.Problems) > 0 {
-				r.Fatalf("problems remain after %v:\n%s\nrepaired:\n%s", hit, words(again), words(repaired))
+			if done < want {
+				done += corruptSome(t, r, model)
 			}
 		})
-		if t.Failed() {
-			return
-		}
 	}
 	t.Logf("%d corruptions", done)
+}
+
+// corruptSome does some damage to a copy of a store, and says how often.
+func corruptSome(t *testing.T, r *rapid.T, model *site) int {
+	s := &site{dir: filepath.Join(t.TempDir(), "copy"), all: model.all}
+	defer os.RemoveAll(s.dir)
+	if err := os.CopyFS(s.dir, os.DirFS(model.dir)); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if s.Store, err = store.Open(s.dir, store.Options{Now: time.Now}); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	files, hit := s.files(t), []string{}
+	for range rapid.IntRange(1, 5).Draw(r, "corruptions") {
+		name := rapid.SampledFrom(files).Draw(r, "file")
+		other := rapid.SampledFrom(files).Draw(r, "other")
+		how := rapid.SampledFrom(slices.Sorted(maps.Keys(damage))).Draw(r, "how")
+		if !slices.Contains(hit, name) && corrupt(t, name, other, how) {
+			hit = append(hit, name)
+		}
+	}
+	found := s.check(t, Options{Part: 1, Parts: 1})
+	for _, name := range hit {
+		if !isFound(s, found, name) {
+			r.Errorf("what happened to %s is not found:\n%s", name, words(found))
+		}
+	}
+	repaired := s.check(t, Options{Part: 1, Parts: 1, Repair: true, Sources: []Source{s.all}})
+	if repaired.Left() > 0 {
+		r.Errorf("not repaired:\n%s", words(repaired))
+	}
+	if again := s.check(t, Options{Part: 1, Parts: 1}); len(again.Problems) > 0 {
+		r.Fatalf("problems remain after %v:\n%s\nrepaired:\n%s", hit, words(again), words(repaired))
+	}
+	return len(hit)
 }
 
 // isFound reports whether a problem is of the file, or of what it belongs to.

@@ -10,6 +10,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/opencontainers/go-digest"
+
 	"lastro/mirror"
 	"lastro/store"
 	"lastro/store/layout"
@@ -43,10 +45,11 @@ func (c *check) repair(ctx context.Context) error {
 	return c.judge(ctx)
 }
 
-// healContents heals what is missing or wrong, and says how much is right now.
+// healContents heals what is missing or wrong, and says how much is right now. What
+// cannot be read may be right, and stays.
 func (c *check) healContents(ctx context.Context) (healed int, err error) {
 	for _, b := range c.bad {
-		if b.healed || b.kind == Malformed {
+		if b.healed || b.kind == Malformed || b.kind == Unreadable {
 			continue
 		}
 		if err := c.heal(ctx, b); err != nil {
@@ -174,7 +177,7 @@ func (c *check) confirmNew(ctx context.Context) error {
 
 // judge looks at everything again: what is not wrong any more was repaired.
 func (c *check) judge(ctx context.Context) error {
-	left := map[key]bool{}
+	left, lacked := map[key]bool{}, map[digest.Digest]bool{}
 	for _, u := range c.all() {
 		e, err := c.alone(ctx, u, nil)
 		if err != nil {
@@ -183,12 +186,16 @@ func (c *check) judge(ctx context.Context) error {
 		for _, f := range e.faults {
 			left[f.key()] = true
 		}
+		for _, l := range e.lacks {
+			lacked[l.Digest] = true
+		}
 	}
 	for k, p := range c.problems {
 		switch {
 		case p.Kind == Foreign, p.Kind == Orphaned, p.Kind == Abandoned:
 		case p.Repo == "" && p.Digest != "":
-			if b := c.bad[p.Digest]; b != nil && b.healed {
+			// What is not here and nobody needs any more was what a bad link said.
+			if b := c.bad[p.Digest]; b != nil && (b.healed || b.kind == Missing && !lacked[p.Digest]) {
 				p.Repaired, p.Source = true, b.source
 			}
 		case p.Repo != "":
