@@ -38,7 +38,7 @@ cannot say or do stands on standard error.`,
 	var o clientOptions
 	f := cmd.PersistentFlags()
 	f.StringVar(&o.address, "address", "", "the mirror's `address` (HOST:PORT) as the client reaches it (default: registry.listen)")
-	f.BoolVar(&o.tls, "tls", false, "the client reaches the mirror by TLS, which something in front of it ends")
+	f.BoolVar(&o.tls, "tls", false, "the client reaches the mirror by TLS, also without registry.tls: something in front of it ends it")
 	f.StringVar(&o.ca, "ca", "", "PEM `file` of the certificates that the client is to trust for the mirror")
 	f.BoolVar(&o.fallback, "fallback", false, "let the client ask the upstream itself for what the mirror lacks")
 	f.StringVar(&o.dir, "dir", "", "write the files into this `folder`, which is or will be the client's")
@@ -164,7 +164,7 @@ type clientOptions struct {
 
 // site is the configured mirror as the client is to see it.
 func (o *clientOptions) site(cfg *configs.Config) (clients.Site, error) {
-	s := clients.Site{TLS: o.tls, Default: cfg.Registry.DefaultUpstream, Fallback: o.fallback}
+	s := clients.Site{TLS: o.tls || cfg.Registry.TLS != nil, Default: cfg.Registry.DefaultUpstream, Fallback: o.fallback}
 	if o.force && o.dir == "" {
 		return s, usageError{errors.New("--force says what to do with files that are there: give --dir, too")}
 	}
@@ -175,7 +175,7 @@ func (o *clientOptions) site(cfg *configs.Config) (clients.Site, error) {
 	if s.Address, err = o.reachable(cfg.Registry.Listen); err != nil {
 		return s, usageError{err}
 	}
-	if s.CA, err = o.certificates(); err != nil {
+	if s.CA, err = o.certificates(s.TLS); err != nil {
 		return s, usageError{err}
 	}
 	for _, m := range cfg.Mirror {
@@ -214,11 +214,11 @@ func (o *clientOptions) reachable(listen string) (string, error) {
 }
 
 // certificates are those that the client is to trust; "" when there are none.
-func (o *clientOptions) certificates() (string, error) {
+func (o *clientOptions) certificates(tls bool) (string, error) {
 	if o.ca == "" {
 		return "", nil
 	}
-	if !o.tls {
+	if !tls {
 		return "", errors.New("--ca is for TLS, which the client would not use: give --tls, too")
 	}
 	text, err := os.ReadFile(o.ca)
