@@ -71,7 +71,7 @@ func TestRandomCorruptionsAreFoundAndHealed(t *testing.T) {
 	if err := model.Close(); err != nil {
 		t.Fatal(err)
 	}
-	want, done := 150, 0
+	want, done := 60, 0
 	if *long {
 		want = 10_000
 	}
