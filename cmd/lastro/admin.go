@@ -20,7 +20,7 @@ func (d *daemon) adminServer(ctx context.Context) (*web.Server, error) {
 		Now: d.now, Log: d.log, Version: thisVersion().Version, Data: d.site.cfg().Data,
 		Checks: map[string]func(context.Context) error{"ledger": d.site.checkLedger, "registry": d.site.checkRegistry},
 		Status: func(ctx context.Context) (any, error) { return d.site.status(ctx) },
-		Stock:  d.stock, Upstreams: d.site.upstreamsNow,
+		Stock:  d.stock, Upstreams: d.site.upstreamsNow, Front: d.front.now,
 	})
 	if err := server.Register(push.Metrics()); err != nil {
 		return nil, fmt.Errorf("serve: metrics of the registry: %w", err)

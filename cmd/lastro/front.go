@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"lastro/cmd/lastro/internal/web"
 	"lastro/configs"
 	"lastro/store/serve/access"
 	"lastro/store/serve/access/certs"
@@ -63,4 +64,17 @@ func (f *front) reload(cfg *configs.Config) error {
 		f.keeper.Reload()
 	}
 	return nil
+}
+
+// now is for the metrics.
+func (f *front) now() web.Front {
+	o := f.guard.Outcomes()
+	n := web.Front{
+		Logins:      map[string]int64{"ok": o.OK, "asked": o.Asked, "denied": o.Denied, "failed": o.Failed, "throttled": o.Throttled},
+		Connections: f.limits.Connections(), Refused: f.limits.Refused(),
+	}
+	if f.keeper != nil {
+		n.Expires = f.keeper.Expires()
+	}
+	return n
 }

@@ -23,6 +23,10 @@
 //	| `lastro_registry_request_duration_seconds` | histogram | method, kind | how long they took |
 //	| `lastro_registry_requests_in_flight` | gauge | kind | requests being answered |
 //	| `lastro_registry_response_bytes_total` | counter | kind | bytes of answers |
+//	| `lastro_registry_access_total` | counter | outcome | with auth, requests by what was decided: ok, asked, denied, failed, throttled |
+//	| `lastro_registry_connections` | gauge | | connections of clients |
+//	| `lastro_registry_refused_total` | counter | | connections and requests that were too many |
+//	| `lastro_registry_certificate_expiry_timestamp_seconds` | gauge | | when the certificate expires, with TLS |
 //	| `lastro_job_runs_total` | counter | kind, name, result | runs that ended: ok, part, error, interrupted |
 //	| `lastro_job_running` | gauge | kind, name | runs that go on |
 //	| `lastro_job_duration_seconds` | histogram | kind | how long runs took |

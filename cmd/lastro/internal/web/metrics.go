@@ -24,6 +24,7 @@ type metrics struct {
 	vault *vaultMetrics
 
 	upstreams *upstreamMetrics
+	front     *frontMetrics
 }
 
 func newMetrics(s *Server) *metrics {
@@ -42,6 +43,7 @@ func newMetrics(s *Server) *metrics {
 		vault:    newVaultMetrics(s.o.Now),
 
 		upstreams: newUpstreamMetrics(s.o),
+		front:     newFrontMetrics(s.o),
 	}
 	m.build.WithLabelValues(s.o.Version, runtime.Version()).Set(1)
 	m.reloads.WithLabelValues("ok")
@@ -51,7 +53,7 @@ func newMetrics(s *Server) *metrics {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return append([]prometheus.Collector{m.build, m.ready, m.reloads, m.reloaded, m.requests, m.took, m.inFlight, m.sent, m.stock, m.vault, m.upstreams}, m.jobs.all()...)
+	return append([]prometheus.Collector{m.build, m.ready, m.reloads, m.reloaded, m.requests, m.took, m.inFlight, m.sent, m.stock, m.vault, m.upstreams, m.front}, m.jobs.all()...)
 }
 
 // Reloaded counts a reading of the configuration.

@@ -35,6 +35,8 @@ func busy(t *testing.T) *Server {
 			{Host: "docker.io", Limited: true, Limit: 100, Remaining: 7, Throttled: fixed().Add(time.Minute), Requests: map[string]int64{"ok": 5, "throttled": 1}},
 			{Host: "quay.io", Throttled: fixed().Add(-time.Minute)},
 		}
+	}, Front: func() Front {
+		return Front{Logins: map[string]int64{"ok": 4, "failed": 2}, Connections: 3, Refused: 1, Expires: fixed()}
 	}})
 	s.Ready(true)
 	s.Reloaded(nil)
@@ -83,6 +85,21 @@ func TestUpstreamsTellTheirLimits(t *testing.T) {
 	}
 	if strings.Contains(text, `lastro_upstream_pulls_limit{upstream="quay.io"}`) {
 		t.Error("an upstream that says nothing has a limit")
+	}
+}
+
+func TestTheFrontTellsWhoCame(t *testing.T) {
+	text := body(t, get(t, busy(t), "/metrics"))
+	for _, line := range []string{
+		`lastro_registry_access_total{outcome="failed"} 2`, "lastro_registry_connections 3", "lastro_registry_refused_total 1",
+		"lastro_registry_certificate_expiry_timestamp_seconds ",
+	} {
+		if !strings.Contains(text, "\n"+line) {
+			t.Errorf("lacks %s", line)
+		}
+	}
+	if text := body(t, get(t, New(Options{Now: fixed}), "/metrics")); strings.Contains(text, "lastro_registry_connections") {
+		t.Error("what is not known is told")
 	}
 }
 

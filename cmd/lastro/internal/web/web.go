@@ -31,6 +31,8 @@ type Options struct {
 	Stock func(context.Context) (Stock, error)
 	// Upstreams are those that were used; nil: there are none.
 	Upstreams func() []Upstream
+	// Front is the registry's address now; nil: nothing is known of it.
+	Front func() Front
 }
 
 // Server is the admin address. Its methods may be called from many goroutines,
