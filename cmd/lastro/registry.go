@@ -62,7 +62,21 @@ func (d *daemon) registryHandler() (http.Handler, error) {
 		Here:    func(repo string) bool { return s.served().pushes.pushable(repo) || s.serves(repo) },
 		Default: func() string { return s.cfg().Registry.DefaultUpstream },
 	}
-	return serve.New(s.store, serve.Options{Log: d.log, Now: d.now, Push: pushes, Pulled: s.notePull, Names: names.Find, Demand: d.demand, Access: d.front.guard})
+	return serve.New(s.store, serve.Options{Log: d.log, Now: d.now, Push: s.ifPushable(pushes), Pulled: s.notePull, Names: names.Find, Demand: d.demand, Access: d.front.guard})
+}
+
+// ifPushable refuses changes while the configuration lets nobody make any.
+func (s *site) ifPushable(pushes http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(s.served().pushes) > 0 {
+			pushes.ServeHTTP(w, r)
+			return
+		}
+		(&spec.Refusal{
+			Status: http.StatusMethodNotAllowed, Code: spec.Unsupported,
+			Message: "this registry is a mirror: registry.push names no repository that clients may change", Header: http.Header{"Allow": {"GET, HEAD"}},
+		}).Write(w)
+	})
 }
 
 // serves reports whether a repository is here. What cannot be said is left to

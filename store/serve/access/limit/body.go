@@ -28,8 +28,11 @@ func (b *body) Read(p []byte) (int, error) {
 	begun := time.Now() // of the kernel's clock: it ends a system call
 	_ = b.deadlines.SetReadDeadline(begun.Add(b.left))
 	n, err := b.ReadCloser.Read(p)
-	// Not past this read: the server itself reads between and after requests.
-	_ = b.deadlines.SetReadDeadline(time.Time{})
+	if err == nil || err == io.EOF {
+		// Not past this read: the server itself reads between and after
+		// requests. After an error it stays, or the server would wait for the rest.
+		_ = b.deadlines.SetReadDeadline(time.Time{})
+	}
 	b.left -= time.Since(begun)
 	if b.got += n; b.got >= progress {
 		b.got, b.left = 0, b.patience
