@@ -84,7 +84,7 @@ func (d *Demand) knows(w wish) bool {
 
 // run waits for a place, brings the image, and says how that ended.
 func (d *Demand) run(r *run) {
-	err := d.ctx.Err()
+	var err error
 	select {
 	case d.places <- struct{}{}:
 		err = d.bring(r)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -173,5 +172,3 @@ func write(t testing.TB, name string, raw []byte) {
 func hex(p *picture, i int) digest.Digest { return p.manifests[i].Descriptor.Digest }
 
 func layer(p *picture, manifest, n int) digest.Digest { return p.manifests[manifest].Refs[n].Digest }
-
-func name(repo string, d digest.Digest) string { return fmt.Sprintf("%s@%s", repo, d) }

@@ -70,7 +70,7 @@ func TestAFollowerEndsWithTheErrorWhenNobodyContinues(t *testing.T) {
 		if synctest.Wait(); r.is.Load() {
 			t.Fatalf("it did not wait: %v", r.err)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if synctest.Wait(); !r.is.Load() || !errors.Is(r.err, errReset) {
 			t.Errorf("got %v", r.err)
 		}
@@ -94,7 +94,7 @@ func TestEachIngestThatBreaksOffGivesTheWholeGrace(t *testing.T) {
 		if synctest.Wait(); r.is.Load() {
 			t.Errorf("it ended early: %v", r.err)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if synctest.Wait(); !errors.Is(r.err, io.ErrNoProgress) {
 			t.Errorf("got %v", r.err)
 		}

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"strings"
 	"testing"
 
 	"lastro/store/serve/spec"
@@ -42,16 +43,16 @@ func TestWhoMayDoWhat(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := ""
+			var got strings.Builder
 			for i, a := range []spec.Action{spec.Pull, spec.Push, spec.Delete} {
 				letter := "-"
 				if rs.allow(c.user, c.repo, a) {
 					letter = "pPD"[i : i+1]
 				}
-				got += letter
+				got.WriteString(letter)
 			}
-			if got != c.want {
-				t.Errorf("got %s, want %s", got, c.want)
+			if got.String() != c.want {
+				t.Errorf("got %s, want %s", got.String(), c.want)
 			}
 		})
 	}

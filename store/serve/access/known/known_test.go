@@ -24,7 +24,7 @@ func TestWhatIsProvenEnds(t *testing.T) {
 
 func TestPrints(t *testing.T) {
 	s := New[int]()
-	if s.Print("a", "bc") != s.Print("a", "bc") {
+	if first := s.Print("a", "bc"); first != s.Print("a", "bc") {
 		t.Error("a secret has two prints")
 	}
 	if s.Print("ab", "c") == s.Print("a", "bc") {

@@ -270,7 +270,7 @@ func TestKeysOfAnAddress(t *testing.T) {
 	}
 	for name, h := range map[string]http.HandlerFunc{
 		"that is down":         func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) },
-		"that sends elsewhere": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) },
+		"that sends elsewhere": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) },
 		"that says too much":   func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, maxSet+1)) },
 	} {
 		s.says(h)
