@@ -3,7 +3,6 @@ package layout
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -18,22 +17,67 @@ const (
 	Repositories = Base + "/repositories"
 )
 
-var (
-	repositoryName = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagName        = regexp.MustCompile(`^[\w][\w.-]{0,127}$`)
-)
-
-// CheckRepository refuses what is not a repository name by the distribution-spec.
+// CheckRepository refuses what is not a repository name by the
+// distribution-spec: ^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/…)*$, up to 255
+// characters. It is asked several times for each request, so by hand.
 func CheckRepository(repo string) error {
-	if len(repo) > 255 || !repositoryName.MatchString(repo) {
-		return fmt.Errorf("%q is not a repository name", repo)
+	for rest, more := repo, len(repo) <= 255; more; {
+		var element string
+		element, rest, more = strings.Cut(rest, "/")
+		if !isElement(element) {
+			break
+		}
+		if !more {
+			return nil
+		}
 	}
-	return nil
+	return fmt.Errorf("%q is not a repository name", repo)
 }
 
-// CheckTag refuses what is not a tag by the distribution-spec.
+// isElement reports whether text is one element of a repository name.
+func isElement(text string) bool {
+	for {
+		word := 0
+		for word < len(text) && isAlphanumeric(text[word]) {
+			word++
+		}
+		if word == 0 {
+			return false
+		}
+		if text = text[word:]; text == "" {
+			return true
+		}
+		n := separator(text)
+		if n == 0 {
+			return false
+		}
+		text = text[n:]
+	}
+}
+
+func isAlphanumeric(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' }
+
+// separator is the length of what text begins with, between words.
+func separator(text string) int {
+	switch {
+	case strings.HasPrefix(text, "__"):
+		return 2
+	case text[0] == '.' || text[0] == '_':
+		return 1
+	}
+	return len(text) - len(strings.TrimLeft(text, "-"))
+}
+
+// CheckTag refuses what is not a tag by the distribution-spec:
+// ^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$.
 func CheckTag(tag string) error {
-	if !tagName.MatchString(tag) {
+	for i := range len(tag) {
+		c := tag[i]
+		if !(isAlphanumeric(c) || 'A' <= c && c <= 'Z' || c == '_' || i > 0 && (c == '.' || c == '-')) {
+			return fmt.Errorf("%q is not a tag", tag)
+		}
+	}
+	if tag == "" || len(tag) > 128 {
 		return fmt.Errorf("%q is not a tag", tag)
 	}
 	return nil
