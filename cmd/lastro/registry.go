@@ -50,7 +50,7 @@ func (d *daemon) registryHandler() (http.Handler, error) {
 		Immutable: func(repo, tag string) bool { return s.served().pushes.immutable(repo, tag) },
 		Keep:      s.keptFromDeletes,
 		By:        d.front.guard.User,
-		MayPull:   func(r *http.Request, repo string) bool { return d.front.guard.Allow(r, repo, spec.Pull) == nil },
+		MayPull:   d.front.guard.Visible,
 	})
 	if err != nil {
 		return nil, err
