@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -134,13 +135,13 @@ func TestManyPullsAreOneTransaction(t *testing.T) {
 
 func TestPullsAreFlushedThirtySecondsAfterTheFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		flushes := 0
-		l := holding(t, Options{committed: func() { flushes++ }})
-		before, start := flushes, time.Now()
-		check := func(want int) {
+		var flushes atomic.Int64
+		l := holding(t, Options{committed: func() { flushes.Add(1) }})
+		before, start := flushes.Load(), time.Now()
+		check := func(want int64) {
 			t.Helper()
 			synctest.Wait()
-			if got := flushes - before; got != want {
+			if got := flushes.Load() - before; got != want {
 				t.Errorf("after %v: %d flushes, want %d", time.Since(start), got, want)
 			}
 		}

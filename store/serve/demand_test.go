@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,12 +29,26 @@ type demand struct {
 	manifests map[string][]byte // by repo:reference
 	blobs     map[digest.Digest][]byte
 	missing   error // nil: nothing is known of it
-	open      func(data []byte, offset int64) (io.ReadCloser, error)
-	asked     []string
+
+	mu    sync.Mutex // a request that was broken off may go on for a while
+	open  func(data []byte, offset int64) (io.ReadCloser, error)
+	asked []string
+}
+
+func (d *demand) opens(how func(data []byte, offset int64) (io.ReadCloser, error)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.open = how
+}
+
+func (d *demand) note(what string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asked = append(d.asked, what)
 }
 
 func (d *demand) Manifest(_ context.Context, repo, ref string) (ocispec.Descriptor, []byte, error) {
-	d.asked = append(d.asked, repo+":"+ref)
+	d.note(repo + ":" + ref)
 	raw, ok := d.manifests[repo+":"+ref]
 	if !ok {
 		return ocispec.Descriptor{}, nil, d.missing
@@ -42,7 +57,7 @@ func (d *demand) Manifest(_ context.Context, repo, ref string) (ocispec.Descript
 }
 
 func (d *demand) Blob(_ context.Context, repo string, want digest.Digest) (mirror.Stream, error) {
-	d.asked = append(d.asked, repo+"@"+want.String())
+	d.note(repo + "@" + want.String())
 	data, ok := d.blobs[want]
 	if !ok {
 		if d.missing == nil {
@@ -51,8 +66,11 @@ func (d *demand) Blob(_ context.Context, repo string, want digest.Digest) (mirro
 		return mirror.Stream{}, d.missing
 	}
 	return mirror.Stream{Size: int64(len(data)), Open: func(_ context.Context, offset int64) (io.ReadCloser, error) {
-		if d.open != nil {
-			return d.open(data, offset)
+		d.mu.Lock()
+		open := d.open
+		d.mu.Unlock()
+		if open != nil {
+			return open(data, offset)
 		}
 		return io.NopCloser(bytes.NewReader(data[offset:])), nil
 	}}, nil
@@ -174,19 +192,19 @@ func TestAStreamThatBreaksIsNeverTakenForWhole(t *testing.T) {
 		n, err = io.Copy(io.Discard, w.Body)
 		return w.StatusCode, n, err
 	}
-	d.open = breaking
+	d.opens(breaking)
 	for _, header := range []string{"", "bytes=100-", "bytes=1-2000,5000-9000"} {
 		if status, n, err := get(header); err == nil {
 			t.Errorf("range %q: %d with %d bytes and no error", header, status, n)
 		}
 	}
-	d.open = func(data []byte, offset int64) (io.ReadCloser, error) { // ends early and says nothing of it
+	d.opens(func(data []byte, offset int64) (io.ReadCloser, error) { // ends early and says nothing of it
 		return io.NopCloser(bytes.NewReader(data[offset : offset+10])), nil
-	}
+	})
 	if status, n, err := get(""); err == nil {
 		t.Errorf("a short stream: %d with %d bytes and no error", status, n)
 	}
-	d.open = closed
+	d.opens(closed)
 	if status, _, err := get(""); err != nil || status != 502 {
 		t.Errorf("a stream that does not open: %d %v", status, err)
 	}
