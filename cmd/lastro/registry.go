@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -62,7 +64,46 @@ func (d *daemon) registryHandler() (http.Handler, error) {
 		Here:    func(repo string) bool { return s.served().pushes.pushable(repo) || s.serves(repo) },
 		Default: func() string { return s.cfg().Registry.DefaultUpstream },
 	}
-	return serve.New(s.store, serve.Options{Log: d.log, Now: d.now, Push: s.ifPushable(pushes), Pulled: s.notePull, Names: names.Find, Demand: d.demand, Access: d.front.guard})
+	return serve.New(s.store, serve.Options{Log: d.log, Now: d.now, Push: s.ifPushable(pushes), Pulled: s.notePull, Names: (&literal{find: names.Find, now: d.now}).Find, Demand: d.demand, Access: d.front.guard})
+}
+
+// literal remembers for a while which names are those of local repositories:
+// to find it out costs more than to serve a manifest.
+type literal struct {
+	find func(ns, name string) (string, bool)
+	now  func() time.Time
+
+	mu    sync.Mutex
+	until map[string]time.Time
+}
+
+const (
+	literalFor  = 10 * time.Second
+	maxLiterals = 10_000
+)
+
+// Find is find.
+func (l *literal) Find(ns, name string) (string, bool) {
+	if ns != "" {
+		return l.find(ns, name)
+	}
+	now := l.now()
+	l.mu.Lock()
+	known := now.Before(l.until[name])
+	l.mu.Unlock()
+	if known {
+		return name, true
+	}
+	repo, ok := l.find(ns, name)
+	if ok && repo == name {
+		l.mu.Lock()
+		if l.until == nil || len(l.until) >= maxLiterals {
+			l.until = map[string]time.Time{}
+		}
+		l.until[name] = now.Add(literalFor)
+		l.mu.Unlock()
+	}
+	return repo, ok
 }
 
 // ifPushable refuses changes while the configuration lets nobody make any.
