@@ -16,6 +16,7 @@ type body struct {
 	patience  time.Duration
 	left      time.Duration // for the rest of this piece
 	got       int           // of it
+	ended     bool
 }
 
 func newBody(w http.ResponseWriter, r io.ReadCloser, patience time.Duration) *body {
@@ -33,9 +34,18 @@ func (b *body) Read(p []byte) (int, error) {
 		// requests. After an error it stays, or the server would wait for the rest.
 		_ = b.deadlines.SetReadDeadline(time.Time{})
 	}
+	b.ended = b.ended || err != nil
 	b.left -= time.Since(begun)
 	if b.got += n; b.got >= progress {
 		b.got, b.left = 0, b.patience
 	}
 	return n, err
+}
+
+// done comes after the handler: the server then reads what that left, and for
+// that there is no more time than for a piece.
+func (b *body) done() {
+	if !b.ended {
+		_ = b.deadlines.SetReadDeadline(time.Now().Add(b.left))
+	}
 }

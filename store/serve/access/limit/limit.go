@@ -58,7 +58,9 @@ func (l *Limiter) Handler(next http.Handler) http.Handler {
 		}
 		defer l.requests.give(who)
 		if r.Body != nil && r.Body != http.NoBody {
-			r.Body = newBody(w, r.Body, time.Duration(l.body.Load()))
+			b := newBody(w, r.Body, time.Duration(l.body.Load()))
+			defer b.done()
+			r.Body = b
 		}
 		next.ServeHTTP(w, r)
 	})

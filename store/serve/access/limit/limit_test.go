@@ -302,6 +302,19 @@ func TestABodyThatDoesNotComeOnIsCutOff(t *testing.T) {
 	}
 }
 
+func TestABodyThatNobodyReadsIsNotWaitedFor(t *testing.T) {
+	inMemory(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+	}), func(c net.Conn) {
+		begun := time.Now()
+		fmt.Fprintf(c, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+		io.Copy(io.Discard, c)
+		if took := time.Since(begun); took > 2*time.Minute {
+			t.Errorf("after %s", took)
+		}
+	})
+}
+
 func TestAConnectionServesOnAfterABody(t *testing.T) {
 	inMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
