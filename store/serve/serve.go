@@ -120,7 +120,7 @@ func (x *exchange) answer() error {
 	case !known && reads:
 		return &spec.Refusal{Status: http.StatusNotFound, Code: spec.Unsupported, Message: "the distribution-spec has no such path"}
 	case !known:
-		return readOnly()
+		return spec.ReadOnly()
 	}
 	if err := q.Check(); err != nil {
 		return err
@@ -131,19 +131,12 @@ func (x *exchange) answer() error {
 	return x.pull()
 }
 
-func readOnly() error {
-	return &spec.Refusal{
-		Status: http.StatusMethodNotAllowed, Code: spec.Unsupported,
-		Message: "this registry is a mirror: it takes no pushes and no deletes", Header: http.Header{"Allow": {"GET, HEAD"}},
-	}
-}
-
 func (x *exchange) push() error {
 	if err := x.allow(); err != nil {
 		return err
 	}
 	if x.o.Push == nil {
-		return readOnly()
+		return spec.ReadOnly()
 	}
 	x.begun = true
 	x.o.Push.ServeHTTP(x.w, x.r)

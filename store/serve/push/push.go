@@ -26,8 +26,11 @@ const sessionAge = 7 * 24 * time.Hour
 type Options struct {
 	Log *slog.Logger     // nil: nothing is logged
 	Now func() time.Time // nil: time.Now
+	// Open says whether clients may change anything at all; if not, that is
+	// unsupported (405). nil: they may when there is a Pushable.
+	Open func() bool
 	// Pushable says which repositories clients may change; others are refused
-	// with the way out. nil: none is, and there are no pushes at all.
+	// with the way out (403). nil: none.
 	Pushable func(repo string) bool
 	// Immutable says which tags do not move once they are there. nil: none.
 	Immutable func(repo, tag string) bool
@@ -53,6 +56,13 @@ func (o Options) defaults() Options {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Open == nil {
+		pushable := o.Pushable != nil
+		o.Open = func() bool { return pushable }
+	}
+	if o.Pushable == nil {
+		o.Pushable = func(string) bool { return false }
 	}
 	if o.Immutable == nil {
 		o.Immutable = func(string, string) bool { return false }
@@ -142,11 +152,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // allow refuses what clients may not change.
 func (x *exchange) allow(known bool) error {
-	if x.o.Pushable == nil {
-		return &spec.Refusal{
-			Status: http.StatusMethodNotAllowed, Code: spec.Unsupported,
-			Message: "this registry is a mirror: it takes no pushes and no deletes", Header: http.Header{"Allow": {"GET, HEAD"}},
-		}
+	if !x.o.Open() {
+		return spec.ReadOnly()
 	}
 	if !known || x.Repo == "" {
 		return unsupported("GET, HEAD")

@@ -144,6 +144,14 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return r.Message }
 
+// ReadOnly refuses what would change a registry that nobody may change.
+func ReadOnly() *Refusal {
+	return &Refusal{
+		Status: http.StatusMethodNotAllowed, Code: Unsupported, Header: http.Header{"Allow": {"GET, HEAD"}},
+		Message: "this registry is a mirror: it takes no pushes and no deletes (registry.push of the configuration names no repository)",
+	}
+}
+
 // Write answers with the refusal.
 func (r *Refusal) Write(w http.ResponseWriter) {
 	maps.Copy(w.Header(), r.Header)
