@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -86,9 +85,7 @@ func (s *site) check(ctx context.Context, o check.Options) (check.Report, error)
 		return check.Report{}, err
 	}
 	defer release()
-	if o.Sources, err = s.contentSources(ctx); err != nil {
-		return check.Report{}, err
-	}
+	o.Sources = s.contentSources(ctx)
 	return check.Run(ctx, s.store, o)
 }
 
@@ -111,22 +108,16 @@ func matchAny(texts []string) (func(string) bool, error) {
 	if len(texts) == 0 {
 		return nil, nil
 	}
-	var patterns []mirror.Pattern
-	for _, text := range texts {
-		p, err := mirror.ParsePattern(text)
-		if err != nil {
-			return nil, usageError{err}
-		}
-		patterns = append(patterns, p)
+	patterns, err := readPatterns(texts)
+	if err != nil {
+		return nil, usageError{err}
 	}
-	return func(repo string) bool {
-		return slices.ContainsFunc(patterns, func(p mirror.Pattern) bool { return p.Match(repo) })
-	}, nil
+	return func(repo string) bool { return matches(patterns, repo) }, nil
 }
 
 // contentSources are where content can be brought back from: the vaults, then the
 // upstreams of the rules. A vault that cannot be opened is left out, and is said.
-func (s *site) contentSources(ctx context.Context) (all []check.Source, err error) {
+func (s *site) contentSources(ctx context.Context) (all []check.Source) {
 	for _, b := range s.cfg().Backup {
 		v, err := s.vault(ctx, b.Name)
 		if err != nil {
@@ -135,15 +126,7 @@ func (s *site) contentSources(ctx context.Context) (all []check.Source, err erro
 		}
 		all = append(all, vaultSource{v})
 	}
-	var rules []mirror.Rule
-	for _, m := range s.cfg().Mirror {
-		rules = append(rules, m.Rule)
-	}
-	directory, err := mirror.NewDirectory(rules)
-	if err != nil {
-		return nil, err
-	}
-	return append(all, upstreamSource{s, directory}), nil
+	return append(all, upstreamSource{s, s.served().rules})
 }
 
 // vaultSource brings content from a vault.

@@ -70,7 +70,7 @@ func (f *front) reload(cfg *configs.Config) error {
 func (f *front) now() web.Front {
 	o := f.guard.Outcomes()
 	n := web.Front{
-		Logins:      map[string]int64{"ok": o.OK, "asked": o.Asked, "denied": o.Denied, "failed": o.Failed, "throttled": o.Throttled},
+		Access:      map[string]int64{"ok": o.OK, "asked": o.Asked, "denied": o.Denied, "failed": o.Failed, "throttled": o.Throttled},
 		Connections: f.limits.Connections(), Refused: f.limits.Refused(),
 	}
 	if f.keeper != nil {

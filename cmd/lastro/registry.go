@@ -1,10 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
-	"sync"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -13,7 +12,6 @@ import (
 	"lastro/mirror/demand"
 	"lastro/store/serve"
 	"lastro/store/serve/push"
-	"lastro/store/serve/spec"
 )
 
 // served is what the configuration says of serving, read. A reload makes a new one.
@@ -48,6 +46,7 @@ func (d *daemon) registryHandler() (http.Handler, error) {
 	s := d.site
 	pushes, err := push.New(s.store, push.Options{
 		Log: d.log, Now: d.now,
+		Open:      func() bool { return len(s.served().pushes) > 0 },
 		Pushable:  func(repo string) bool { return s.served().pushes.pushable(repo) },
 		Immutable: func(repo, tag string) bool { return s.served().pushes.immutable(repo, tag) },
 		Keep:      s.keptFromDeletes,
@@ -61,69 +60,18 @@ func (d *daemon) registryHandler() (http.Handler, error) {
 	names := demand.Names{
 		Rules:   func() *mirror.Directory { return s.served().rules },
 		Known:   func(host string) bool { _, ok := s.cfg().Upstreams[host]; return ok },
-		Here:    func(repo string) bool { return s.served().pushes.pushable(repo) || s.serves(repo) },
+		Here:    func(repo string) bool { return s.served().pushes.pushable(repo) || s.holds(repo) },
 		Default: func() string { return s.cfg().Registry.DefaultUpstream },
 	}
-	return serve.New(s.store, serve.Options{Log: d.log, Now: d.now, Push: s.ifPushable(pushes), Pulled: s.notePull, Names: (&literal{find: names.Find, now: d.now}).Find, Demand: d.demand, Access: d.front.guard})
-}
-
-// literal remembers for a while which names are those of local repositories:
-// to find it out costs more than to serve a manifest.
-type literal struct {
-	find func(ns, name string) (string, bool)
-	now  func() time.Time
-
-	mu    sync.Mutex
-	until map[string]time.Time
-}
-
-const (
-	literalFor  = 10 * time.Second
-	maxLiterals = 10_000
-)
-
-// Find is find.
-func (l *literal) Find(ns, name string) (string, bool) {
-	if ns != "" {
-		return l.find(ns, name)
-	}
-	now := l.now()
-	l.mu.Lock()
-	known := now.Before(l.until[name])
-	l.mu.Unlock()
-	if known {
-		return name, true
-	}
-	repo, ok := l.find(ns, name)
-	if ok && repo == name {
-		l.mu.Lock()
-		if l.until == nil || len(l.until) >= maxLiterals {
-			l.until = map[string]time.Time{}
-		}
-		l.until[name] = now.Add(literalFor)
-		l.mu.Unlock()
-	}
-	return repo, ok
-}
-
-// ifPushable refuses changes while the configuration lets nobody make any.
-func (s *site) ifPushable(pushes http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if len(s.served().pushes) > 0 {
-			pushes.ServeHTTP(w, r)
-			return
-		}
-		(&spec.Refusal{
-			Status: http.StatusMethodNotAllowed, Code: spec.Unsupported,
-			Message: "this registry is a mirror: registry.push names no repository that clients may change", Header: http.Header{"Allow": {"GET, HEAD"}},
-		}).Write(w)
+	return serve.New(s.store, serve.Options{
+		Log: d.log, Now: d.now, Access: d.front.guard, Names: names.Find, Demand: d.demand, Pulled: s.notePull, Push: pushes,
 	})
 }
 
-// serves reports whether a repository is here. What cannot be said is left to
+// holds reports whether a repository is here. What cannot be said is left to
 // whoever asks for it then.
-func (s *site) serves(repo string) bool {
-	here, err := s.store.Serves(repo)
+func (s *site) holds(repo string) bool {
+	here, err := s.ledger().Holds(context.Background(), repo)
 	return here || err != nil
 }
 

@@ -24,15 +24,15 @@ type Names struct {
 // there; else it begins with an upstream's host; else it is the default
 // upstream's. Where several rules copy a repository, the first says where to.
 func (n Names) Find(ns, name string) (repo string, ok bool) {
-	if _, err := mirror.ParseReference("localhost/" + name); err != nil || strings.ContainsAny(name, ":@") {
-		return "", false
-	}
 	if ns != "" {
 		return n.at(ns, name)
 	}
 	rules := n.Rules()
 	if len(rules.Origins(name)) > 0 || n.Here != nil && n.Here(name) {
-		return name, true
+		return name, true // most names: nothing else was looked at
+	}
+	if !isName(name) {
+		return "", false
 	}
 	if repo, ok := n.prefixed(rules, name); ok {
 		return repo, true
@@ -41,6 +41,11 @@ func (n Names) Find(ns, name string) (repo string, ok bool) {
 		return n.at(n.Default(), name)
 	}
 	return name, true
+}
+
+func isName(name string) bool {
+	_, err := mirror.ParseReference("localhost/" + name)
+	return err == nil && !strings.ContainsAny(name, ":@")
 }
 
 // prefixed reads a name that begins with an upstream's host, the port's ':'
@@ -59,7 +64,7 @@ func (n Names) prefixed(rules *mirror.Directory, name string) (string, bool) {
 // at is where a repository of an upstream goes.
 func (n Names) at(host, name string) (string, bool) {
 	host = strings.ToLower(host)
-	if strings.ContainsAny(host, "/@") || !strings.ContainsAny(host, ".:") && host != "localhost" {
+	if !isName(name) || strings.ContainsAny(host, "/@") || !strings.ContainsAny(host, ".:") && host != "localhost" {
 		return "", false // it would be read as a part of the name
 	}
 	ref, err := mirror.ParseReference(host + "/" + name)

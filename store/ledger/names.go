@@ -38,6 +38,23 @@ func (l *Ledger) RepositoryPage(ctx context.Context, after string, limit int) (n
 	return names, more, nil
 }
 
+// Holds reports whether a repository has a tag or holds a manifest.
+func (l *Ledger) Holds(ctx context.Context, repo string) (held bool, err error) {
+	err = l.view(ctx, func(tx *bolt.Tx) error {
+		g, err := readGraph(tx)
+		if err != nil {
+			return err
+		}
+		prefix := namePrefix(repo)
+		held = bytes.HasPrefix(first(tx.Bucket([]byte(bucketTag)).Cursor(), g.link.Cursor(), prefix), prefix)
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("repository %s in the ledger: %w", repo, err)
+	}
+	return held, nil
+}
+
 // namePage reads limit names, so many in a transaction that it is short.
 func (l *Ledger) namePage(ctx context.Context, after string, limit int, read func(tx *bolt.Tx, after string, limit int) ([]string, bool, error)) (names []string, more bool, err error) {
 	for more = true; more; after = names[len(names)-1] {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"pgregory.net/rapid"
 
 	"lastro/mirror"
@@ -50,6 +51,23 @@ func TestAPageOfTagsIsThoseAfterAName(t *testing.T) {
 				t.Errorf("%q, more %v, %v; want %q, %v", got, more, err, c.want, c.more)
 			}
 		})
+	}
+}
+
+func TestARepositoryIsHeldThatHasATagOrAManifest(t *testing.T) {
+	l := inMay(t)
+	must(t, l.ImportEvents(t.Context(), []Event{{Time: at(1), Repo: "a/tagged", Tag: "1", Event: Seen, Digest: dig("a")}}))
+	must(t, l.RecordGraph(t.Context(), "z/linked", []mirror.Manifest{{Descriptor: ocispec.Descriptor{Digest: dig("z"), Size: 1}}}, nil))
+	for repo, want := range map[string]bool{
+		"a/tagged": true, "z/linked": true, "a": false, "a/tag": false, "a/tagged/x": false, "a/taggee": false, "z/linke": false, "zz": false, "": false,
+	} {
+		if held, err := l.Holds(t.Context(), repo); held != want || err != nil {
+			t.Errorf("%q: %v, %v", repo, held, err)
+		}
+	}
+	must(t, l.RecordUnlinked(t.Context(), "z/linked", dig("z")))
+	if held, err := l.Holds(t.Context(), "z/linked"); held || err != nil {
+		t.Errorf("after its last manifest went: %v, %v", held, err)
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 
 // Front is what the registry's address says of those who come.
 type Front struct {
-	Logins      map[string]int64 // how it was decided who they are and what they may, by outcome
+	Access      map[string]int64 // how it was decided who they are and what they may, by outcome
 	Connections int              // that are open
 	Refused     int64            // connections and requests that were too many
 	Expires     time.Time        // when the certificate does; zero: there is no TLS
@@ -44,7 +44,7 @@ func (m *frontMetrics) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	f := m.ask()
-	for outcome, n := range f.Logins {
+	for outcome, n := range f.Access {
 		ch <- prometheus.MustNewConstMetric(m.access, prometheus.CounterValue, float64(n), outcome)
 	}
 	send(ch, m.connections, float64(f.Connections))

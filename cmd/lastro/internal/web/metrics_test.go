@@ -36,7 +36,7 @@ func busy(t *testing.T) *Server {
 			{Host: "quay.io", Throttled: fixed().Add(-time.Minute)},
 		}
 	}, Front: func() Front {
-		return Front{Logins: map[string]int64{"ok": 4, "failed": 2}, Connections: 3, Refused: 1, Expires: fixed()}
+		return Front{Access: map[string]int64{"ok": 4, "failed": 2}, Connections: 3, Refused: 1, Expires: fixed()}
 	}})
 	s.Ready(true)
 	s.Reloaded(nil)
