@@ -130,7 +130,7 @@ func pairsOf(n ast.Node) ([]*ast.MappingValueNode, bool) {
 
 func (d *decoder) decodeList(n *ast.SequenceNode, s *shape, v reflect.Value, path string) {
 	if len(n.Values) == 0 {
-		d.refuse(d.places[path].line, path, "is an empty list: leave the key out%s", d.places[path].example)
+		d.refuse(d.places[path].line, path, "is an empty list: name one, or leave the key out%s", d.places[path].example)
 	}
 	v.Set(reflect.MakeSlice(s.typ, len(n.Values), len(n.Values)))
 	for i, value := range n.Values {

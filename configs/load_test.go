@@ -24,7 +24,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"a missing key", "mirror:\n  - name: x", `lastro.yaml:2: mirror[0].from: is missing (example: "docker.io/library/debian")`},
 		{"a key without a value", "data:", `lastro.yaml:1: data: is empty: write a text, or leave the key out (example: "/var/lib/lastro")`},
 		{"an empty text", `data: ""`, `lastro.yaml:1: data: is empty: write a value, or leave the key out (example: "/var/lib/lastro")`},
-		{"an empty list", "mirror: []", `lastro.yaml:1: mirror: is an empty list: leave the key out`},
+		{"an empty list", "mirror: []", `lastro.yaml:1: mirror: is an empty list: name one, or leave the key out`},
 		{"a mapping where a list belongs", "mirror: {from: x}", `lastro.yaml:1: mirror: is a mapping, and must be a list`},
 		{"a list where a mapping belongs", "registry: [x]", `lastro.yaml:1: registry: is a list, and must be a mapping`},
 		{"a list where a text belongs", "data: [x]", `lastro.yaml:1: data: is a list, and must be a text (example: "/var/lib/lastro")`},

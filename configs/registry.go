@@ -8,7 +8,7 @@ type Registry struct {
 	Push            []Push `yaml:"push" doc:"Repositories that clients may push to and delete from (default: none, all are mirrors)." example:"local/**"`
 	DefaultUpstream string `yaml:"default-upstream" kind:"host" default:"docker.io" example:"docker.io" doc:"Upstream of names without a host, as Docker asks for them from its registry-mirrors."`
 	access.Settings
-	Scanners []string `yaml:"scanners" kind:"pattern" default:"{Trivy,trivy,grype,syft,clair,Clair,snyk,anchore,docker-scout}**" example:"company-scanner/**" doc:"User agents whose pulls do not count as use of an image."`
+	Scanners []string `yaml:"scanners" kind:"pattern" default:"{Trivy,trivy,grype,syft,clair,Clair,snyk,anchore,docker-scout}**" example:"company-scanner/**" doc:"User agents whose pulls do not count as use of an image; with a name that no client has, such as none, all count."`
 }
 
 // Push is a pattern of repositories that clients may push to.
