@@ -350,3 +350,17 @@ func TestOwners(t *testing.T) {
 		t.Error("what has no address has one")
 	}
 }
+
+func TestLimitsAreCheckedOneByOne(t *testing.T) {
+	fewer := Defaults()
+	fewer.Connections = 500 // an address then has no more than all
+	if err := fewer.Validate(); err != nil {
+		t.Errorf("fewer connections than an address may have by default: %v", err)
+	}
+	err := Settings{Connections: 3, HeaderBytes: 1 << 30, HeaderTimeout: time.Millisecond}.Validate()
+	for _, key := range []string{"connections", "connections-per-address", "requests", "header-bytes", "header-timeout", "body-timeout", "idle-timeout"} {
+		if err == nil || !strings.Contains("\n"+err.Error(), "\n"+key+": ") {
+			t.Errorf("%s is taken: %v", key, err)
+		}
+	}
+}

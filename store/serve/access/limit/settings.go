@@ -9,7 +9,7 @@ import (
 // Settings bound what clients may take.
 type Settings struct {
 	Connections           int           `yaml:"connections" default:"4096" example:"4096" doc:"How many connections there are at once; what is beyond is refused."`
-	ConnectionsPerAddress int           `yaml:"connections-per-address" default:"1024" example:"256" doc:"How many of these one address may have. Behind a proxy all clients have its address."`
+	ConnectionsPerAddress int           `yaml:"connections-per-address" default:"1024" example:"256" doc:"How many of these one address may have at most. Behind a proxy all clients have its address."`
 	Requests              int           `yaml:"requests" default:"2048" example:"512" doc:"How many requests are answered at once; beyond, clients are told to come again. One address has no more than half."`
 	HeaderBytes           int64         `yaml:"header-bytes" kind:"size" default:"64KiB" example:"64KiB" doc:"How large the header of a request may be."`
 	HeaderTimeout         time.Duration `yaml:"header-timeout" default:"10s" example:"10s" doc:"How long a client may take to send the header of a request."`
@@ -37,9 +37,6 @@ func (s Settings) Validate() error {
 	between("connections-per-address", s.ConnectionsPerAddress, 1, 1_000_000)
 	between("requests", s.Requests, 16, 1_000_000)
 	between("header-bytes", int(s.HeaderBytes), 4<<10, 1<<20)
-	if s.ConnectionsPerAddress > s.Connections {
-		errs = append(errs, fmt.Errorf("connections-per-address: %d is more than all connections, %d", s.ConnectionsPerAddress, s.Connections))
-	}
 	for _, t := range []struct {
 		key string
 		d   time.Duration
