@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"lastro/store/layout"
+	"lastro/store/storetest"
 )
 
 // malicious is a disk that a power cut leaves in the worst state that POSIX
@@ -71,7 +72,7 @@ func TestWhatAPowerCutMayKeepIsNeverHalfAnImage(t *testing.T) {
 	for _, tag := range []string{"v1", ""} {
 		t.Run(fmt.Sprintf("published as %q", tag), func(t *testing.T) {
 			t.Parallel()
-			dir, cuts := memory(t), 0
+			dir, cuts := storetest.Folder(t), 0
 			disk := newMalicious(dir)
 			cut := func(step string) {
 				cuts++
@@ -87,10 +88,10 @@ func TestWhatAPowerCutMayKeepIsNeverHalfAnImage(t *testing.T) {
 				}
 				disk.note(op, subject)
 			}})
-			late := newImage("newer", false)
-			late.single("late", &late.root) // comes to a tag that does not move
-			for i, m := range []*image{newImage("older", true), newImage("newer", false), late} {
-				if _, err := m.put(t.Context(), s, "a", tag); err != nil {
+			late := storetest.New("newer")
+			late.Single("late", &late.Root) // comes to a tag that does not move
+			for i, m := range []*storetest.Image{storetest.Sparse("older"), storetest.New("newer"), late} {
+				if _, err := m.Put(t.Context(), s, "a", tag); err != nil {
 					t.Fatal(err)
 				}
 				cut(fmt.Sprintf("after image %d", i))
@@ -99,7 +100,7 @@ func TestWhatAPowerCutMayKeepIsNeverHalfAnImage(t *testing.T) {
 					t.Fatal(err)
 				}
 				after := open(t, found, Options{})
-				for _, manifest := range m.manifests {
+				for _, manifest := range m.Manifests {
 					if err := after.revision("a", manifest.Descriptor.Digest); err != nil {
 						t.Errorf("image %d was published: %v", i, err)
 					}

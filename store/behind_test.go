@@ -7,17 +7,18 @@ import (
 
 	"lastro/store/layout"
 	"lastro/store/ledger"
+	"lastro/store/storetest"
 )
 
 // changed is a data folder whose registry was changed while nobody had it open:
 // the tag gone went, and came is there that the ledger does not know.
 func changed(t *testing.T) string {
 	t.Helper()
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	s := open(t, dir, Options{})
-	m := newImage("a", false)
-	mustPut(t, s, m, "a", "gone")
-	mustPut(t, s, m, "a", "stays")
+	m := storetest.New("a")
+	m.MustPut(t, s, "a", "gone")
+	m.MustPut(t, s, "a", "stays")
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -66,16 +67,16 @@ func TestAfterACrashTheRegistryIsComparedFirst(t *testing.T) {
 }
 
 func TestAComparisonBehindDisturbsNoPublication(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	s := open(t, dir, Options{})
-	m, other := newImage("a", false), newImage("b", false)
+	m, other := storetest.New("a"), storetest.New("b")
 	for _, tag := range []string{"1", "2", "3", "4"} {
-		mustPut(t, s, m, "a", tag)
+		m.MustPut(t, s, "a", tag)
 	}
 	s.Close()
 	s = open(t, dir, Options{Behind: true})
 	for _, tag := range []string{"1", "2", "3", "4", "5"} {
-		mustPut(t, s, other, "a", tag)
+		other.MustPut(t, s, "a", tag)
 		if err := s.Untag(t.Context(), "a", tag, ledger.Event{By: "test"}); err != nil {
 			t.Fatal(err)
 		}
@@ -108,9 +109,9 @@ func TestClosingEndsAComparisonBehind(t *testing.T) {
 }
 
 func TestWhatAgreesByNowIsLeftAlone(t *testing.T) {
-	s := open(t, memory(t), Options{})
-	m := newImage("a", false)
-	mustPut(t, s, m, "a", "v1")
+	s := open(t, storetest.Folder(t), Options{})
+	m := storetest.New("a")
+	m.MustPut(t, s, "a", "v1")
 	for _, mend := range []error{s.adopt(t.Context(), "a", "v1"), s.dropIfVanished(t.Context(), "a", "v1"), s.adopt(t.Context(), "a", "never"), s.dropIfVanished(t.Context(), "a", "never")} {
 		if mend != nil {
 			t.Error(mend)

@@ -1,6 +1,10 @@
 package store
 
-import "testing"
+import (
+	"testing"
+
+	"lastro/store/storetest"
+)
 
 func TestTheCheckForReferrersIsRecordedAfterTheLastBarrier(t *testing.T) {
 	for _, c := range []struct {
@@ -14,21 +18,21 @@ func TestTheCheckForReferrersIsRecordedAfterTheLastBarrier(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			m, barriers, early := wide(), 0, false
 			var s *Store
-			s = open(t, memory(t), Options{Step: func(op, _ string) {
+			s = open(t, storetest.Folder(t), Options{Step: func(op, _ string) {
 				if op != "syncfs" {
 					return
 				}
 				barriers++
-				checked, err := s.ReferrersChecked(t.Context(), "r", m.root.Digest)
+				checked, err := s.ReferrersChecked(t.Context(), "r", m.Root.Digest)
 				early = early || err != nil || !checked.IsZero()
 			}})
 			if c.again {
-				mustPut(t, s, m, "r", c.tag)
+				m.MustPut(t, s, "r", c.tag)
 			}
-			if err := m.ingest(t.Context(), s); err != nil {
+			if err := m.Ingest(t.Context(), s); err != nil {
 				t.Fatal(err)
 			}
-			p := m.publication("r", c.tag)
+			p := m.Publication("r", c.tag)
 			p.Checked = true
 			if _, err := s.Publish(t.Context(), p); err != nil {
 				t.Fatal(err)
@@ -36,7 +40,7 @@ func TestTheCheckForReferrersIsRecordedAfterTheLastBarrier(t *testing.T) {
 			if early || barriers == 0 {
 				t.Errorf("%d barriers, checked before the last: %v", barriers, early)
 			}
-			if checked, err := s.ReferrersChecked(t.Context(), "r", m.root.Digest); err != nil || !checked.Equal(epoch) {
+			if checked, err := s.ReferrersChecked(t.Context(), "r", m.Root.Digest); err != nil || !checked.Equal(storetest.Now()) {
 				t.Errorf("checked at %v, %v", checked, err)
 			}
 		})

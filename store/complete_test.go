@@ -9,6 +9,7 @@ import (
 
 	"lastro/mirror"
 	"lastro/store/layout"
+	"lastro/store/storetest"
 )
 
 // first selects the first child of an index.
@@ -20,19 +21,19 @@ func first(m mirror.Manifest) (refs []mirror.Ref) {
 }
 
 func TestCompleteTellsWhatWasPublishedWhole(t *testing.T) {
-	remove := func(name string) func(*testing.T, string, *Store, *image) {
-		return func(t *testing.T, dir string, s *Store, m *image) {
+	remove := func(name string) func(*testing.T, string, *Store, *storetest.Image) {
+		return func(t *testing.T, dir string, s *Store, m *storetest.Image) {
 			if err := os.Remove(filepath.Join(dir, "registry", name)); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	w := wide()
-	amd64, arm64 := w.manifests[0].Descriptor.Digest, w.manifests[1].Descriptor.Digest
+	amd64, arm64 := w.Manifests[0].Descriptor.Digest, w.Manifests[1].Descriptor.Digest
 	for _, c := range []struct {
 		name     string
-		m        *image
-		lose     func(*testing.T, string, *Store, *image)
+		m        *storetest.Image
+		lose     func(*testing.T, string, *Store, *storetest.Image)
 		selected func(mirror.Manifest) []mirror.Ref
 		repo     string
 		want     bool
@@ -41,21 +42,21 @@ func TestCompleteTellsWhatWasPublishedWhole(t *testing.T) {
 		{name: "it is not in another repository", m: wide(), repo: "other"},
 		{name: "a sparse image is not, for who wants all", m: narrow(), repo: "r"},
 		{name: "it is for who wants what is here", m: narrow(), repo: "r", selected: first, want: true},
-		{name: "without the root's content it is not", m: wide(), lose: remove(layout.Data(w.root.Digest)), repo: "r"},
-		{name: "without the root's link it is not", m: wide(), lose: remove(layout.Revision("r", w.root.Digest)), repo: "r"},
+		{name: "without the root's content it is not", m: wide(), lose: remove(layout.Data(w.Root.Digest)), repo: "r"},
+		{name: "without the root's link it is not", m: wide(), lose: remove(layout.Revision("r", w.Root.Digest)), repo: "r"},
 		{name: "without a child's link it is not", m: wide(), lose: remove(layout.Revision("r", arm64)), repo: "r"},
 		{name: "nor for who wants that child", m: wide(), lose: remove(layout.Revision("r", amd64)), repo: "r", selected: first},
 		{name: "a child that is not wanted may go", m: wide(), lose: remove(layout.Revision("r", arm64)), repo: "r", selected: first, want: true},
 		{name: "content of a child is not looked at", m: wide(), lose: remove(layout.Data(arm64)), repo: "r", want: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := memory(t)
+			dir := storetest.Folder(t)
 			s := open(t, dir, Options{})
-			mustPut(t, s, c.m, "r", "v1")
+			c.m.MustPut(t, s, "r", "v1")
 			if c.lose != nil {
 				c.lose(t, dir, s, c.m)
 			}
-			if got, err := s.Complete(t.Context(), c.repo, c.m.root.Digest, c.selected); err != nil || got != c.want {
+			if got, err := s.Complete(t.Context(), c.repo, c.m.Root.Digest, c.selected); err != nil || got != c.want {
 				t.Errorf("got %v, %v", got, err)
 			}
 		})
@@ -64,20 +65,20 @@ func TestCompleteTellsWhatWasPublishedWhole(t *testing.T) {
 
 func TestWhatWasOnlyRecordedIsNotComplete(t *testing.T) {
 	m := wide()
-	s := open(t, memory(t), Options{})
-	if whole, err := s.Complete(t.Context(), "r", m.root.Digest, nil); err != nil || whole {
+	s := open(t, storetest.Folder(t), Options{})
+	if whole, err := s.Complete(t.Context(), "r", m.Root.Digest, nil); err != nil || whole {
 		t.Errorf("what nobody knows: %v, %v", whole, err)
 	}
-	if err := m.ingest(t.Context(), s); err != nil {
+	if err := m.Ingest(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.ledger.RecordGraph(t.Context(), "r", m.manifests, nil); err != nil {
+	if err := s.ledger.RecordGraph(t.Context(), "r", m.Manifests, nil); err != nil {
 		t.Fatal(err)
 	}
-	if whole, err := s.Complete(t.Context(), "r", m.root.Digest, nil); err != nil || whole {
+	if whole, err := s.Complete(t.Context(), "r", m.Root.Digest, nil); err != nil || whole {
 		t.Errorf("what was recorded and not published: %v, %v", whole, err)
 	}
-	if _, err := s.Complete(t.Context(), "../r", m.root.Digest, nil); err == nil {
+	if _, err := s.Complete(t.Context(), "../r", m.Root.Digest, nil); err == nil {
 		t.Error("a name that is none is taken")
 	}
 	if _, err := s.Complete(t.Context(), "r", digest.Digest("sha256:abc"), nil); err == nil {
@@ -88,10 +89,10 @@ func TestWhatWasOnlyRecordedIsNotComplete(t *testing.T) {
 func BenchmarkComplete(b *testing.B) {
 	s := open(b, b.TempDir(), Options{})
 	m := wide()
-	mustPut(b, s, m, "r", "v1")
+	m.MustPut(b, s, "r", "v1")
 	b.Run("cheap", func(b *testing.B) {
 		for b.Loop() {
-			if whole, err := s.Complete(b.Context(), "r", m.root.Digest, nil); err != nil || !whole {
+			if whole, err := s.Complete(b.Context(), "r", m.Root.Digest, nil); err != nil || !whole {
 				b.Fatal(whole, err)
 			}
 		}
@@ -113,8 +114,8 @@ func BenchmarkComplete(b *testing.B) {
 }
 
 // lookAtAll reads the manifests of an index of two and asks for the rest.
-func lookAtAll(b *testing.B, s *Store, m *image) error {
-	for _, node := range m.manifests[:3] {
+func lookAtAll(b *testing.B, s *Store, m *storetest.Image) error {
+	for _, node := range m.Manifests[:3] {
 		desc, raw, err := s.Manifest(b.Context(), "r", node.Descriptor.Digest)
 		if err != nil {
 			return err

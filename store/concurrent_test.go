@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"lastro/store/storetest"
 )
 
 // counter counts the barriers.
@@ -28,11 +30,11 @@ func BenchmarkPublishTogether(b *testing.B) {
 			all.Go(func() {
 				for i := next.Add(1); i <= 500; i = next.Add(1) {
 					name := fmt.Sprint(images, "-", i)
-					p := newImage(name, false)
-					if err := p.ingest(b.Context(), s); err != nil {
+					p := storetest.New(name)
+					if err := p.Ingest(b.Context(), s); err != nil {
 						b.Error(err)
 					}
-					publication := p.publication(fmt.Sprint("r", i%50), name)
+					publication := p.Publication(fmt.Sprint("r", i%50), name)
 					publication.Checked = true
 					if _, err := s.Publish(b.Context(), publication); err != nil {
 						b.Error(err)

@@ -16,6 +16,7 @@ import (
 
 	"lastro/store/layout"
 	"lastro/store/ledger"
+	"lastro/store/storetest"
 )
 
 // disk is a filesystem on a loop device, whose backing file is what a power cut
@@ -38,7 +39,7 @@ func newDisk(t *testing.T, kind string) *disk {
 	if os.Geteuid() != 0 {
 		t.Skip("no crash images: loop devices need root")
 	}
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	d := &disk{kind: kind, file: filepath.Join(dir, "image"), mount: filepath.Join(dir, "mount")}
 	size := map[string]int64{"ext4": 64 << 20, "xfs": 320 << 20}[kind]
 	if err := errors.Join(os.WriteFile(d.file, nil, 0o600), os.Truncate(d.file, size)); err != nil {
@@ -187,10 +188,13 @@ func publishAndCut(t *testing.T, d *disk) (cuts []cutImage) {
 	defer s.Close()
 	for i := range 4 {
 		at := fmt.Sprintf("a/b%d", i%3)
-		m := newImage(fmt.Sprint("image", i), i%2 == 1)
+		m := storetest.New(fmt.Sprint("image", i))
+		if i%2 == 1 {
+			m = storetest.Sparse(fmt.Sprint("image", i))
+		}
 		delete(acked, at+":v1") // on its way to another digest
-		mustPut(t, s, m, at, "v1")
-		acked[at+":v1"] = m.root.Digest
+		m.MustPut(t, s, at, "v1")
+		acked[at+":v1"] = m.Root.Digest
 		cut(fmt.Sprintf("after image %d", i))
 		if err := d.commitJournal(); err != nil {
 			t.Fatal(err)
@@ -209,7 +213,7 @@ func publishAndCut(t *testing.T, d *disk) (cuts []cutImage) {
 // look opens what a power cut left.
 func look(t *testing.T, dir string, c cutImage) {
 	t.Helper()
-	s, err := Open(dir, Options{Now: clock()})
+	s, err := Open(dir, Options{Now: storetest.Now})
 	if err != nil {
 		t.Errorf("%s: %v", c.step, err)
 		return
@@ -227,7 +231,7 @@ func look(t *testing.T, dir string, c cutImage) {
 			t.Errorf("%s: %s was published at %q and is at %q", c.step, at, want, tags[at])
 		}
 	}
-	if _, err := newImage("next", false).put(t.Context(), s, "a/b0", "v1"); err != nil {
+	if _, err := storetest.New("next").Put(t.Context(), s, "a/b0", "v1"); err != nil {
 		t.Errorf("%s: the next publication: %v", c.step, err)
 	}
 }

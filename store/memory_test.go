@@ -8,14 +8,15 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"lastro/mirror"
+	"lastro/store/storetest"
 )
 
 func TestADigestThatATagHadIsRememberedWithTheTimeWhenItLeft(t *testing.T) {
 	now := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
 	s := open(t, t.TempDir(), Options{Now: func() time.Time { return now }})
-	a, b := newImage("a", false), newImage("b", false)
-	for _, m := range []*image{a, b} {
-		if _, err := m.put(t.Context(), s, "lib/a", "v1"); err != nil {
+	a, b := storetest.New("a"), storetest.New("b")
+	for _, m := range []*storetest.Image{a, b} {
+		if _, err := m.Put(t.Context(), s, "lib/a", "v1"); err != nil {
 			t.Fatal(err)
 		}
 		now = now.Add(time.Hour)
@@ -23,7 +24,7 @@ func TestADigestThatATagHadIsRememberedWithTheTimeWhenItLeft(t *testing.T) {
 	if err := s.Note(t.Context(), "lib/a", "v1", mirror.EventHeld, "a note"); err != nil {
 		t.Fatal(err)
 	}
-	for d, want := range map[digest.Digest]time.Time{a.root.Digest: now.Add(-time.Hour), b.root.Digest: {}, digest.FromString("never"): {}} {
+	for d, want := range map[digest.Digest]time.Time{a.Root.Digest: now.Add(-time.Hour), b.Root.Digest: {}, digest.FromString("never"): {}} {
 		if got, err := s.Had(t.Context(), "lib/a", "v1", d); err != nil || !got.Equal(want) {
 			t.Errorf("%s left at %v, %v, want %v", d, got, err, want)
 		}
@@ -31,10 +32,10 @@ func TestADigestThatATagHadIsRememberedWithTheTimeWhenItLeft(t *testing.T) {
 	if err := s.Retire(t.Context(), "lib/a", "v1", "gone upstream"); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := s.Had(t.Context(), "lib/a", "v1", b.root.Digest); err != nil || !got.Equal(now) {
+	if got, err := s.Had(t.Context(), "lib/a", "v1", b.Root.Digest); err != nil || !got.Equal(now) {
 		t.Errorf("what was retired left at %v, %v", got, err)
 	}
-	if _, _, err := s.Manifest(t.Context(), "lib/a", b.root.Digest); err != nil {
+	if _, _, err := s.Manifest(t.Context(), "lib/a", b.Root.Digest); err != nil {
 		t.Errorf("what was retired cannot be had by digest: %v", err)
 	}
 }
@@ -61,15 +62,15 @@ func TestANoteThatIsTheNewestEventIsNotRepeated(t *testing.T) {
 
 func TestANoteMovesNoTag(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
-	m := newImage("a", false)
-	if _, err := m.put(t.Context(), s, "lib/a", "v1"); err != nil {
+	m := storetest.New("a")
+	if _, err := m.Put(t.Context(), s, "lib/a", "v1"); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Note(t.Context(), "lib/a", "v1", mirror.EventVanished, "gone"); err != nil {
 		t.Fatal(err)
 	}
 	state, err := s.Ledger().Tag(t.Context(), "lib/a", "v1")
-	if err != nil || state.Digest != m.root.Digest {
+	if err != nil || state.Digest != m.Root.Digest {
 		t.Errorf("the ledger has %+v, %v", state, err)
 	}
 	var names []string

@@ -20,33 +20,33 @@ import (
 	"lastro/mirror"
 	"lastro/store/layout"
 	"lastro/store/ledger"
+	"lastro/store/storetest"
 )
 
 var long = flag.Bool("long", false, "run the long variants too")
 
 func TestAPublishedImageIsWhole(t *testing.T) {
-	for _, sparse := range []bool{false, true} {
-		s := open(t, memory(t), Options{})
-		m := newImage("a", sparse)
-		got, err := m.put(t.Context(), s, "lib/a", "v1")
+	for _, m := range []*storetest.Image{storetest.New("a"), storetest.Sparse("a")} {
+		s := open(t, storetest.Folder(t), Options{})
+		got, err := m.Put(t.Context(), s, "lib/a", "v1")
 		if err != nil || !got.Changed || got.Previous != "" {
 			t.Fatalf("%+v, %v", got, err)
 		}
-		closure, err := s.Closure(t.Context(), "lib/a", m.root.Digest)
+		closure, err := s.Closure(t.Context(), "lib/a", m.Root.Digest)
 		if err != nil {
 			t.Fatal(err)
 		}
 		// The content of a child that is left out was never asked for by name.
-		want := len(m.content)
-		if sparse {
+		want := len(m.Content)
+		if len(m.Absent) > 0 {
 			want -= 2
 		}
 		if len(closure) != want {
-			t.Errorf("sparse %v: a closure of %d, want %d", sparse, len(closure), want)
+			t.Errorf("without %v: a closure of %d, want %d", m.Absent, len(closure), want)
 		}
 		checkWhole(t, s)
-		again, err := m.put(t.Context(), s, "lib/a", "v1")
-		if err != nil || again.Changed || again.Previous != m.root.Digest {
+		again, err := m.Put(t.Context(), s, "lib/a", "v1")
+		if err != nil || again.Changed || again.Previous != m.Root.Digest {
 			t.Errorf("again: %+v, %v", again, err)
 		}
 		events, err := s.Ledger().History(t.Context(), "lib/a", "v1")
@@ -82,12 +82,12 @@ func TestPublishRefusesWhatWouldNotBeWhole(t *testing.T) {
 		}, "unsupported digest algorithm"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := open(t, memory(t), Options{})
-			m := newImage("a", false)
-			if err := errors.Join(m.ingest(t.Context(), s), s.tree.Barrier()); err != nil {
+			s := open(t, storetest.Folder(t), Options{})
+			m := storetest.New("a")
+			if err := errors.Join(m.Ingest(t.Context(), s), s.tree.Barrier()); err != nil {
 				t.Fatal(err)
 			}
-			p := m.publication("a", "v1")
+			p := m.Publication("a", "v1")
 			p.Manifests = slices.Clone(p.Manifests)
 			c.change(s, &p)
 			if _, err := s.Publish(t.Context(), p); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "local registry") {
@@ -101,24 +101,24 @@ func TestPublishRefusesWhatWouldNotBeWhole(t *testing.T) {
 }
 
 func TestASHA512ImageIsPublished(t *testing.T) {
-	s := open(t, memory(t), Options{})
-	m := &image{content: map[digest.Digest][]byte{}}
-	m.root = m.single("a", nil)
-	raw := m.content[m.root.Digest]
+	s := open(t, storetest.Folder(t), Options{})
+	m := &storetest.Image{}
+	m.Single("a", nil)
+	raw := m.Content[m.Root.Digest]
 	d := digest.SHA512.FromBytes(raw)
-	m.content[d] = raw
-	m.root.Digest = d
-	m.manifests[0].Descriptor.Digest = d
-	mustPut(t, s, m, "a", "v1")
+	m.Content[d] = raw
+	m.Root.Digest = d
+	m.Manifests[0].Descriptor.Digest = d
+	m.MustPut(t, s, "a", "v1")
 	if tags := checkWhole(t, s); tags["a:v1"] != d {
 		t.Errorf("tags %v", tags)
 	}
 }
 
 func TestUntagEndsATagAndKeepsItsHistory(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	s := open(t, dir, Options{})
-	mustPut(t, s, newImage("a", false), "a", "v1")
+	storetest.New("a").MustPut(t, s, "a", "v1")
 	if err := s.Untag(t.Context(), "a", "v1", ledger.Event{By: "test"}); err != nil {
 		t.Fatal(err)
 	}
@@ -133,14 +133,14 @@ func TestUntagEndsATagAndKeepsItsHistory(t *testing.T) {
 
 func TestAnUntagThatCouldNotBeMadeDurableIsDoneByTheNext(t *testing.T) {
 	fail := false
-	s := open(t, memory(t), Options{Fault: func(op, _ string) error {
+	s := open(t, storetest.Folder(t), Options{Fault: func(op, _ string) error {
 		if fail && op == "fsync" {
 			fail = false
 			return syscall.EIO
 		}
 		return nil
 	}})
-	mustPut(t, s, newImage("a", false), "a", "v1")
+	storetest.New("a").MustPut(t, s, "a", "v1")
 	fail = true
 	if err := s.Untag(t.Context(), "a", "v1", ledger.Event{By: "test"}); !errors.Is(err, syscall.EIO) {
 		t.Fatalf("got %v", err)
@@ -161,9 +161,9 @@ type died struct{ step int }
 // its writes, and looks at what another process finds then.
 func TestAfterAnEndAtAnyStepTheStoreIsWholeAndTheNextPublishCompletes(t *testing.T) {
 	t.Parallel()
-	older, newer := newImage("older", false), newImage("newer", true)
+	older, newer := storetest.New("older"), storetest.Sparse("newer")
 	for k := 1; ; k += stride() {
-		dir := memory(t)
+		dir := storetest.Folder(t)
 		steps := -1 // not counted while the first image comes
 		s := open(t, dir, Options{Step: func(string, string) {
 			if steps < 0 {
@@ -173,7 +173,7 @@ func TestAfterAnEndAtAnyStepTheStoreIsWholeAndTheNextPublishCompletes(t *testing
 				panic(died{k})
 			}
 		}})
-		mustPut(t, s, older, "a", "v1")
+		older.MustPut(t, s, "a", "v1")
 		steps = 0
 		ended := func() (ended bool) {
 			defer func() {
@@ -181,8 +181,8 @@ func TestAfterAnEndAtAnyStepTheStoreIsWholeAndTheNextPublishCompletes(t *testing
 					ended = p.(died).step == k
 				}
 			}()
-			mustPut(t, s, newer, "a", "v1")
-			mustPut(t, s, newer, "b/c", "v2")
+			newer.MustPut(t, s, "a", "v1")
+			newer.MustPut(t, s, "b/c", "v2")
 			if err := s.Untag(t.Context(), "a", "v1", ledger.Event{By: "test"}); err != nil {
 				t.Fatal(err)
 			}
@@ -192,12 +192,12 @@ func TestAfterAnEndAtAnyStepTheStoreIsWholeAndTheNextPublishCompletes(t *testing
 		s.Close()
 		after := open(t, found, Options{})
 		tags := checkWhole(t, after)
-		if d, ok := tags["a:v1"]; ok && d != older.root.Digest && d != newer.root.Digest {
+		if d, ok := tags["a:v1"]; ok && d != older.Root.Digest && d != newer.Root.Digest {
 			t.Errorf("step %d: the tag is at %s", k, d)
 		}
-		mustPut(t, after, newer, "a", "v1")
-		mustPut(t, after, newer, "b/c", "v2")
-		if tags := checkWhole(t, after); tags["a:v1"] != newer.root.Digest || tags["b/c:v2"] != newer.root.Digest {
+		newer.MustPut(t, after, "a", "v1")
+		newer.MustPut(t, after, "b/c", "v2")
+		if tags := checkWhole(t, after); tags["a:v1"] != newer.Root.Digest || tags["b/c:v2"] != newer.Root.Digest {
 			t.Errorf("step %d: the next run left %v", k, tags)
 		}
 		after.Close()
@@ -224,10 +224,10 @@ func stride() int {
 func TestAFaultAtAnyStepLeavesTheImageAsItWas(t *testing.T) {
 	t.Parallel()
 	for _, cause := range []error{syscall.EIO, syscall.ENOSPC} {
-		older, newer := newImage("older", false), newImage("newer", false)
+		older, newer := storetest.New("older"), storetest.New("newer")
 		for k := 1; ; k += stride() {
 			steps := -1
-			dir := memory(t)
+			dir := storetest.Folder(t)
 			s := open(t, dir, Options{Fault: func(string, string) error {
 				if steps >= 0 {
 					steps++
@@ -237,21 +237,21 @@ func TestAFaultAtAnyStepLeavesTheImageAsItWas(t *testing.T) {
 				}
 				return nil
 			}})
-			mustPut(t, s, older, "a", "v1")
+			older.MustPut(t, s, "a", "v1")
 			steps = 0
-			_, err := newer.put(t.Context(), s, "a", "v1")
+			_, err := newer.Put(t.Context(), s, "a", "v1")
 			if err == nil {
 				break
 			}
 			if !errors.Is(err, cause) || !strings.Contains(err.Error(), "local registry") || strings.Contains(err.Error(), "disk is full") != (cause == syscall.ENOSPC) {
 				t.Errorf("step %d: %v", k, err)
 			}
-			if tags := checkWhole(t, s); tags["a:v1"] != older.root.Digest {
+			if tags := checkWhole(t, s); tags["a:v1"] != older.Root.Digest {
 				t.Errorf("step %d: the tag is at %s", k, tags["a:v1"])
 			}
 			s.Close()
 			s = open(t, dir, Options{})
-			mustPut(t, s, newer, "a", "v1")
+			newer.MustPut(t, s, "a", "v1")
 			checkWhole(t, s)
 			s.Close()
 		}
@@ -260,20 +260,20 @@ func TestAFaultAtAnyStepLeavesTheImageAsItWas(t *testing.T) {
 
 // TestTheStoreIsWhatAMapSays drives a store beside a map of tags.
 func TestTheStoreIsWhatAMapSays(t *testing.T) {
-	images := []*image{newImage("a", false), newImage("b", true), newImage("c", false)}
+	images := []*storetest.Image{storetest.New("a"), storetest.Sparse("b"), storetest.New("c")}
 	if !*long {
 		if err := flag.Set("rapid.checks", "8"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	t.Parallel()
-	models := memory(t)
+	models := storetest.Folder(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, err := os.MkdirTemp(models, "model")
 		if err != nil {
 			rt.Fatal(err)
 		}
-		s, err := Open(dir, Options{Now: clock()})
+		s, err := Open(dir, Options{Now: storetest.Now})
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -289,12 +289,12 @@ func TestTheStoreIsWhatAMapSays(t *testing.T) {
 			"publish": func(rt *rapid.T) {
 				at, m := place.Draw(rt, "at"), rapid.SampledFrom(images).Draw(rt, "image")
 				repo, tag, _ := strings.Cut(at, ":")
-				got, err := m.put(context.Background(), s, repo, tag)
+				got, err := m.Put(context.Background(), s, repo, tag)
 				must(err)
-				if got.Previous != want[at] || got.Changed != (want[at] != m.root.Digest) {
+				if got.Previous != want[at] || got.Changed != (want[at] != m.Root.Digest) {
 					rt.Fatalf("%s was %s: published %+v", at, want[at], got)
 				}
-				want[at] = m.root.Digest
+				want[at] = m.Root.Digest
 			},
 			"untag": func(rt *rapid.T) {
 				at := place.Draw(rt, "at")
@@ -307,12 +307,12 @@ func TestTheStoreIsWhatAMapSays(t *testing.T) {
 			},
 			"open again": func(rt *rapid.T) {
 				must(s.Close())
-				s, err = Open(dir, Options{Now: clock()})
+				s, err = Open(dir, Options{Now: storetest.Now})
 				must(err)
 			},
 			"lose the ledger": func(rt *rapid.T) {
 				must(errors.Join(s.Close(), os.Remove(filepath.Join(dir, "ledger.db"))))
-				s, err = Open(dir, Options{Now: clock()})
+				s, err = Open(dir, Options{Now: storetest.Now})
 				must(err)
 				_, err = s.Rebuild(context.Background())
 				must(err)
@@ -336,17 +336,17 @@ func TestTheStoreIsWhatAMapSays(t *testing.T) {
 }
 
 func TestPublishNamesWhatItPublishes(t *testing.T) {
-	s := open(t, memory(t), Options{})
-	m := newImage("a", false)
-	if _, err := m.put(t.Context(), s, "a", ""); err != nil {
+	s := open(t, storetest.Folder(t), Options{})
+	m := storetest.New("a")
+	if _, err := m.Put(t.Context(), s, "a", ""); err != nil {
 		t.Fatal(err)
 	}
 	if tags := checkWhole(t, s); len(tags) > 0 {
 		t.Errorf("tags %v", tags)
 	}
-	p := m.publication("a", "")
+	p := m.Publication("a", "")
 	p.Manifests = nil
-	if _, err := s.Publish(t.Context(), p); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("publish a@%s: local registry: ", m.root.Digest)) {
+	if _, err := s.Publish(t.Context(), p); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("publish a@%s: local registry: ", m.Root.Digest)) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"lastro/mirror"
 	"lastro/store/layout"
 	"lastro/store/ledger"
+	"lastro/store/storetest"
 )
 
 // uploaded puts a file where distribution has what was uploaded in a session.
@@ -44,7 +45,7 @@ func serves(t *testing.T, s *Store, repo string, d digest.Digest) bool {
 }
 
 func TestAnUploadIsAdoptedWhenItIsWhatItIsCalled(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	s := open(t, dir, Options{})
 	d := digest.SHA512.FromString("one")
 	folder := uploaded(t, dir, "a", "s1", "one")
@@ -75,7 +76,7 @@ func TestAnUploadIsAdoptedWhenItIsWhatItIsCalled(t *testing.T) {
 }
 
 func TestUploadsArePurgedByAgeAndHashedAgainAfterAnUncleanStop(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	s := open(t, dir, Options{})
 	old, young := uploaded(t, dir, "a/b", "old", "one"), uploaded(t, dir, "c", "young", "one")
 	weekAgo := time.Now().Add(-time.Hour)
@@ -108,7 +109,7 @@ func TestUploadsArePurgedByAgeAndHashedAgainAfterAnUncleanStop(t *testing.T) {
 }
 
 func TestABlobIsFoundAndMounted(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	s := open(t, dir, Options{})
 	d := digest.FromString("one")
 	uploaded(t, dir, "deep/down/here", "s", "one")
@@ -152,10 +153,10 @@ func fetchText(text string) mirror.Fetch {
 func TestNothingIsTakenOutWhileSomethingIsPublished(t *testing.T) {
 	var s *Store
 	look := func(string) {}
-	s = open(t, memory(t), Options{Step: func(op, _ string) { look(op) }})
+	s = open(t, storetest.Folder(t), Options{Step: func(op, _ string) { look(op) }})
 	gate := &s.gates.stripes[stripe("a")%uint32(len(s.gates.stripes))]
-	m := newImage("a", false)
-	if err := m.ingest(t.Context(), s); err != nil {
+	m := storetest.New("a")
+	if err := m.Ingest(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	published, removed := 0, 0
@@ -166,7 +167,7 @@ func TestNothingIsTakenOutWhileSomethingIsPublished(t *testing.T) {
 			t.Errorf("%s of a publication, and the gate can be shut", op)
 		}
 	}
-	if _, err := s.Publish(t.Context(), m.publication("a", "v1")); err != nil {
+	if _, err := s.Publish(t.Context(), m.Publication("a", "v1")); err != nil {
 		t.Fatal(err)
 	}
 	look = func(op string) {
@@ -176,11 +177,11 @@ func TestNothingIsTakenOutWhileSomethingIsPublished(t *testing.T) {
 			t.Errorf("%s of a removal, and the gate is open", op)
 		}
 	}
-	if err := s.Unpublish(t.Context(), "a", m.root.Digest, ledger.Event{}, keepNone); err != nil {
+	if err := s.Unpublish(t.Context(), "a", m.Root.Digest, ledger.Event{}, keepNone); err != nil {
 		t.Fatal(err)
 	}
 	alone := digest.FromString(`{"name":"a-amd64"}`)
-	if err := s.Unpublish(t.Context(), "a", m.manifests[0].Descriptor.Digest, ledger.Event{}, keepNone); err != nil {
+	if err := s.Unpublish(t.Context(), "a", m.Manifests[0].Descriptor.Digest, ledger.Event{}, keepNone); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Unlink(t.Context(), "a", alone); err != nil {
@@ -192,9 +193,9 @@ func TestNothingIsTakenOutWhileSomethingIsPublished(t *testing.T) {
 }
 
 func TestWhatAClientCallsForeignIsNotGivenToIt(t *testing.T) {
-	s := open(t, memory(t), Options{})
-	m := newImage("a", false)
-	if _, err := m.put(t.Context(), s, "secret", "v1"); err != nil {
+	s := open(t, storetest.Folder(t), Options{})
+	m := storetest.New("a")
+	if _, err := m.Put(t.Context(), s, "secret", "v1"); err != nil {
 		t.Fatal(err)
 	}
 	layer := ocispec.Descriptor{Digest: digest.FromString("shared"), Size: int64(len("shared")), MediaType: "x/y", URLs: []string{"https://example.com"}}
@@ -223,7 +224,7 @@ func TestWhatAClientCallsForeignIsNotGivenToIt(t *testing.T) {
 }
 
 func TestAManifestKeepsTheTypeThatItCameWith(t *testing.T) {
-	s := open(t, memory(t), Options{})
+	s := open(t, storetest.Folder(t), Options{})
 	raw := `{"schemaVersion":2,"layers":[]}`
 	desc := ocispec.Descriptor{MediaType: "application/vnd.example+json", Digest: digest.FromString(raw), Size: int64(len(raw))}
 	parsed, err := mirror.ParseManifest(desc, []byte(raw))
@@ -251,7 +252,7 @@ func TestAManifestKeepsTheTypeThatItCameWith(t *testing.T) {
 }
 
 func TestTheKeyOfUploadsCannotBeKeptWhereNothingCan(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	s := open(t, dir, Options{})
 	if err := os.Mkdir(filepath.Join(dir, uploadKey), 0o700); err != nil {
 		t.Fatal(err)

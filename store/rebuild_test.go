@@ -16,6 +16,7 @@ import (
 
 	"lastro/store/layout"
 	"lastro/store/ledger"
+	"lastro/store/storetest"
 )
 
 // files are the names below a folder.
@@ -35,14 +36,14 @@ func files(t testing.TB, dir string) map[string]bool {
 }
 
 func TestARebuildReportsWhatIsWrongAndTakesNothingAway(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	s := open(t, dir, Options{})
-	good, bad := newImage("good", true), newImage("bad", false)
-	mustPut(t, s, good, "a/good", "v1")
-	mustPut(t, s, bad, "bad", "v1")
+	good, bad := storetest.Sparse("good"), storetest.New("bad")
+	good.MustPut(t, s, "a/good", "v1")
+	bad.MustPut(t, s, "bad", "v1")
 	registry := filepath.Join(dir, "registry")
 	repositories := filepath.Join(registry, layout.Repositories)
-	child := bad.manifests[0].Descriptor.Digest
+	child := bad.Manifests[0].Descriptor.Digest
 	for name, text := range map[string]string{
 		filepath.Join(registry, layout.Data(child)):                               "not a manifest",
 		filepath.Join(registry, layout.Tag("bad", "torn")):                        "",
@@ -52,7 +53,7 @@ func TestARebuildReportsWhatIsWrongAndTakesNothingAway(t *testing.T) {
 		filepath.Join(repositories, "bad/_manifests/revisions/file"):              "x",
 		filepath.Join(repositories, "bad/_manifests/revisions/sha256/short/link"): "x",
 		filepath.Join(repositories, "README"):                                     "x",
-		filepath.Join(repositories, "UPPER/_manifests/tags/v1/current/link"):      good.root.Digest.String(),
+		filepath.Join(repositories, "UPPER/_manifests/tags/v1/current/link"):      good.Root.Digest.String(),
 	} {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, []byte(text), 0o600)); err != nil {
 			t.Fatal(err)
@@ -87,19 +88,19 @@ func TestARebuildReportsWhatIsWrongAndTakesNothingAway(t *testing.T) {
 	}
 	// What cannot be read keeps what the ledger knew of it.
 	refs, err := s.Ledger().Children(t.Context(), child)
-	if err != nil || len(refs) != len(bad.manifests[0].Refs) {
+	if err != nil || len(refs) != len(bad.Manifests[0].Refs) {
 		t.Errorf("of the damaged manifest the ledger knows %v, %v", refs, err)
 	}
-	if err := verifyClosure(t.Context(), s, "a/good", good.root.Digest); err != nil {
+	if err := verifyClosure(t.Context(), s, "a/good", good.Root.Digest); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestALostChildIsAProblemAndNotTakenForLeftOut(t *testing.T) {
-	s := open(t, memory(t), Options{})
-	m := newImage("a", false)
-	mustPut(t, s, m, "a", "v1")
-	child := m.manifests[0].Descriptor.Digest
+	s := open(t, storetest.Folder(t), Options{})
+	m := storetest.New("a")
+	m.MustPut(t, s, "a", "v1")
+	child := m.Manifests[0].Descriptor.Digest
 	if err := s.tree.Remove(layout.Revision("a", child)); err != nil {
 		t.Fatal(err)
 	}
@@ -107,25 +108,25 @@ func TestALostChildIsAProblemAndNotTakenForLeftOut(t *testing.T) {
 	if err != nil || len(out.Problems) != 1 || !strings.Contains(out.Problems[0], child.String()) {
 		t.Errorf("%v, %v", out.Problems, err)
 	}
-	if _, err := s.Closure(t.Context(), "a", m.root.Digest); err == nil || !strings.Contains(err.Error(), child.String()) {
+	if _, err := s.Closure(t.Context(), "a", m.Root.Digest); err == nil || !strings.Contains(err.Error(), child.String()) {
 		t.Errorf("closure: %v", err)
 	}
 }
 
 func TestAStoreWithoutItsLedgerLearnsWhatItServes(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	s := open(t, dir, Options{})
-	m := newImage("a", true)
-	mustPut(t, s, m, "a", "v1")
+	m := storetest.Sparse("a")
+	m.MustPut(t, s, "a", "v1")
 	if err := errors.Join(s.Close(), os.Remove(filepath.Join(dir, "ledger.db"))); err != nil {
 		t.Fatal(err)
 	}
 	s = open(t, dir, Options{})
-	if tags := checkWhole(t, s); tags["a:v1"] != m.root.Digest {
+	if tags := checkWhole(t, s); tags["a:v1"] != m.Root.Digest {
 		t.Errorf("tags %v", tags)
 	}
-	closure, err := s.Closure(t.Context(), "a", m.root.Digest)
-	if err != nil || len(closure) != len(m.content)-2 {
+	closure, err := s.Closure(t.Context(), "a", m.Root.Digest)
+	if err != nil || len(closure) != len(m.Content)-2 {
 		t.Errorf("a closure of %d without its referrers, %v", len(closure), err)
 	}
 	events, err := s.Ledger().History(t.Context(), "a", "v1")
@@ -135,9 +136,9 @@ func TestAStoreWithoutItsLedgerLearnsWhatItServes(t *testing.T) {
 }
 
 func TestOneProcessHasTheDataFolder(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	s := open(t, dir, Options{})
-	_, err := Open(dir, Options{Now: clock()})
+	_, err := Open(dir, Options{Now: storetest.Now})
 	locked, ok := errors.AsType[*LockedError](err)
 	if !ok || locked.PID != os.Getpid() || !strings.Contains(err.Error(), "in use by process") {
 		t.Errorf("got %v", err)
@@ -149,7 +150,7 @@ func TestOneProcessHasTheDataFolder(t *testing.T) {
 }
 
 func TestADataFolderFromANewerVersionIsRefusedAndUnchanged(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	open(t, dir, Options{}).Close()
 	path := filepath.Join(dir, "ledger.db")
 	db, err := bolt.Open(path, 0o600, &bolt.Options{NoFreelistSync: true})
@@ -166,22 +167,22 @@ func TestADataFolderFromANewerVersionIsRefusedAndUnchanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir, Options{Now: clock()}); !errors.Is(err, ledger.ErrNewer) || !strings.Contains(err.Error(), dir) {
+	if _, err := Open(dir, Options{Now: storetest.Now}); !errors.Is(err, ledger.ErrNewer) || !strings.Contains(err.Error(), dir) {
 		t.Errorf("got %v", err)
 	}
 	after, err := os.ReadFile(path)
 	if err != nil || string(after) != string(before) {
 		t.Errorf("the ledger changed, %v", err)
 	}
-	open(t, memory(t), Options{})
+	open(t, storetest.Folder(t), Options{})
 }
 
 func TestTheDataFolderLetsNobodyElseIn(t *testing.T) {
 	old := syscall.Umask(0)
 	defer syscall.Umask(old)
-	dir := filepath.Join(memory(t), "data")
+	dir := filepath.Join(storetest.Folder(t), "data")
 	s := open(t, dir, Options{})
-	mustPut(t, s, newImage("a", false), "a", "v1")
+	storetest.New("a").MustPut(t, s, "a", "v1")
 	err := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -198,13 +199,13 @@ func TestTheDataFolderLetsNobodyElseIn(t *testing.T) {
 }
 
 func TestOpenRemovesOldUnfinishedDownloads(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	folder := filepath.Join(dir, "partial/sha256")
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for name, age := range map[string]time.Duration{"old": partialAge + time.Hour, "new": time.Hour} {
-		at := epoch.Add(-age)
+		at := storetest.Now().Add(-age)
 		if err := errors.Join(os.WriteFile(filepath.Join(folder, name), nil, 0o600), os.Chtimes(filepath.Join(folder, name), at, at)); err != nil {
 			t.Fatal(err)
 		}
@@ -217,7 +218,7 @@ func TestOpenRemovesOldUnfinishedDownloads(t *testing.T) {
 }
 
 func TestAFullDiskIsSaidAndHurtsNothing(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
 		t.Skip("a small tmpfs cannot be mounted: ", err)
 	}
@@ -227,21 +228,21 @@ func TestAFullDiskIsSaidAndHurtsNothing(t *testing.T) {
 		}
 	}()
 	s := open(t, dir, Options{})
-	small := newImage("small", false)
-	mustPut(t, s, small, "a", "v1")
-	large := newImage("large", false)
-	large.blob("x", make([]byte, 4<<20))
-	if _, err := large.put(t.Context(), s, "a", "v1"); !errors.Is(err, layout.ErrFull) || !strings.Contains(err.Error(), "local registry") {
+	small := storetest.New("small")
+	small.MustPut(t, s, "a", "v1")
+	large := storetest.New("large")
+	large.Blob("x", make([]byte, 4<<20))
+	if _, err := large.Put(t.Context(), s, "a", "v1"); !errors.Is(err, layout.ErrFull) || !strings.Contains(err.Error(), "local registry") {
 		t.Errorf("got %v", err)
 	}
-	if tags := checkWhole(t, s); tags["a:v1"] != small.root.Digest {
+	if tags := checkWhole(t, s); tags["a:v1"] != small.Root.Digest {
 		t.Errorf("tags %v", tags)
 	}
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=64m"); err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, s, large, "a", "v1")
-	if tags := checkWhole(t, s); tags["a:v1"] != large.root.Digest {
+	large.MustPut(t, s, "a", "v1")
+	if tags := checkWhole(t, s); tags["a:v1"] != large.Root.Digest {
 		t.Errorf("tags %v", tags)
 	}
 	if err := s.Close(); err != nil {

@@ -10,13 +10,14 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"lastro/store/ledger"
+	"lastro/store/storetest"
 )
 
-// wide publishes all platforms of newImage("a", …), narrow only one of them.
-func wide() *image   { return newImage("a", false) }
-func narrow() *image { return newImage("a", true) }
+// wide publishes all platforms of an image, narrow only one of them.
+func wide() *storetest.Image   { return storetest.New("a") }
+func narrow() *storetest.Image { return storetest.Sparse("a") }
 
-func leftOut() digest.Digest { return narrow().absent[0] }
+func leftOut() digest.Digest { return narrow().Absent[0] }
 
 func stillAbsent(t *testing.T, s *Store) bool {
 	t.Helper()
@@ -35,7 +36,7 @@ func TestAWideningThatEndsAtAnyStepLeavesTheImageSparseOrWhole(t *testing.T) {
 	type died struct{ step int }
 	for k := 1; ; k += stride() {
 		steps := -1
-		dir := memory(t)
+		dir := storetest.Folder(t)
 		s := open(t, dir, Options{Step: func(string, string) {
 			if steps >= 0 {
 				steps++
@@ -44,18 +45,18 @@ func TestAWideningThatEndsAtAnyStepLeavesTheImageSparseOrWhole(t *testing.T) {
 				panic(died{k})
 			}
 		}})
-		mustPut(t, s, narrow(), "r", "v1")
+		narrow().MustPut(t, s, "r", "v1")
 		steps = 0
 		ended := func() (ended bool) {
 			defer func() { ended = recover() == any(died{k}) }()
-			mustPut(t, s, wide(), "r", "v1")
+			wide().MustPut(t, s, "r", "v1")
 			return false
 		}()
 		found := copyOf(t, dir)
 		s.Close()
 		after := open(t, found, Options{})
 		checkWhole(t, after)
-		mustPut(t, after, wide(), "r", "v1")
+		wide().MustPut(t, after, "r", "v1")
 		checkWhole(t, after)
 		if stillAbsent(t, after) {
 			t.Error("the child that came is absent")
@@ -75,10 +76,10 @@ func TestAWideningThatEndsAtAnyStepLeavesTheImageSparseOrWhole(t *testing.T) {
 
 // A mark that outlives its child's coming would call a later loss intended.
 func TestTheMarkOfAChildThatIsServedEnds(t *testing.T) {
-	for _, order := range [][]*image{{narrow(), wide()}, {wide(), narrow()}, {narrow(), wide(), narrow()}} {
-		s := open(t, memory(t), Options{})
+	for _, order := range [][]*storetest.Image{{narrow(), wide()}, {wide(), narrow()}, {narrow(), wide(), narrow()}} {
+		s := open(t, storetest.Folder(t), Options{})
 		for _, m := range order {
-			mustPut(t, s, m, "r", "v1")
+			m.MustPut(t, s, "r", "v1")
 		}
 		if stillAbsent(t, s) {
 			t.Errorf("after %d publications what is served is absent", len(order))
@@ -91,7 +92,7 @@ func TestTheMarkOfAChildThatIsServedEnds(t *testing.T) {
 func TestTheLinkOfAChildThatCameIsDurableBeforeItsMarkEnds(t *testing.T) {
 	var s *Store
 	link, barrier := false, ""
-	s = open(t, memory(t), Options{Step: func(op, subject string) {
+	s = open(t, storetest.Folder(t), Options{Step: func(op, subject string) {
 		if s == nil || s.revision("r", leftOut()) != nil {
 			return
 		}
@@ -100,8 +101,8 @@ func TestTheLinkOfAChildThatCameIsDurableBeforeItsMarkEnds(t *testing.T) {
 			barrier = fmt.Sprint(stillAbsent(t, s))
 		}
 	}})
-	mustPut(t, s, narrow(), "r", "v1")
-	mustPut(t, s, wide(), "r", "v1")
+	narrow().MustPut(t, s, "r", "v1")
+	wide().MustPut(t, s, "r", "v1")
 	if !link || barrier != "true" {
 		t.Errorf("linked %v; absent at the barrier after: %q, want true", link, barrier)
 	}
@@ -109,9 +110,9 @@ func TestTheLinkOfAChildThatCameIsDurableBeforeItsMarkEnds(t *testing.T) {
 
 // What is left behind is a mark beside a link: a crash came between the two.
 func TestAMarkThatACrashLeftEndsWhenTheStoreIsOpenedAgain(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	s := open(t, dir, Options{})
-	mustPut(t, s, wide(), "r", "v1")
+	wide().MustPut(t, s, "r", "v1")
 	if err := s.ledger.RecordGraph(t.Context(), "r", nil, []digest.Digest{leftOut(), digest.FromString("never came")}); err != nil {
 		t.Fatal(err)
 	}
@@ -125,8 +126,8 @@ func TestAMarkThatACrashLeftEndsWhenTheStoreIsOpenedAgain(t *testing.T) {
 }
 
 func TestWhatIsServedIsNotAbsentThoughItIsMarked(t *testing.T) {
-	s := open(t, memory(t), Options{})
-	mustPut(t, s, wide(), "r", "v1")
+	s := open(t, storetest.Folder(t), Options{})
+	wide().MustPut(t, s, "r", "v1")
 	if err := s.ledger.RecordGraph(t.Context(), "r", nil, []digest.Digest{leftOut()}); err != nil {
 		t.Fatal(err)
 	}
@@ -137,9 +138,9 @@ func TestWhatIsServedIsNotAbsentThoughItIsMarked(t *testing.T) {
 
 // A store that learns a repository anew ends the marks of what it serves there.
 func TestWhatIsLearntIsNotAbsent(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	s := open(t, dir, Options{})
-	mustPut(t, s, wide(), "r", "v1")
+	wide().MustPut(t, s, "r", "v1")
 	if err := errors.Join(s.Close(), os.Remove(filepath.Join(dir, "ledger.db"))); err != nil {
 		t.Fatal(err)
 	}

@@ -1,15 +1,19 @@
 package store
 
-import "testing"
+import (
+	"testing"
+
+	"lastro/store/storetest"
+)
 
 func TestStockCountsSharedContentOnce(t *testing.T) {
-	s := open(t, memory(t), Options{})
-	m := newImage("a", false)
-	mustPut(t, s, m, "lib/a", "v1")
-	mustPut(t, s, m, "lib/a", "v2")
-	mustPut(t, s, m, "lib/b", "v1")
-	want := Stock{Repositories: 2, Tags: 3, Manifests: 2 * len(m.manifests), Blobs: len(m.content)}
-	for _, data := range m.content {
+	s := open(t, storetest.Folder(t), Options{})
+	m := storetest.New("a")
+	m.MustPut(t, s, "lib/a", "v1")
+	m.MustPut(t, s, "lib/a", "v2")
+	m.MustPut(t, s, "lib/b", "v1")
+	want := Stock{Repositories: 2, Tags: 3, Manifests: 2 * len(m.Manifests), Blobs: len(m.Content)}
+	for _, data := range m.Content {
 		want.Bytes += int64(len(data))
 	}
 	got, err := s.Stock(t.Context())

@@ -12,21 +12,22 @@ import (
 
 	"lastro/store/layout"
 	"lastro/store/ledger"
+	"lastro/store/storetest"
 )
 
 func keepNone(string) error { return nil }
 
 func TestUnpublishKeepsWhatItIsToldToKeep(t *testing.T) {
-	s := open(t, memory(t), Options{})
-	m := newImage("a", false)
+	s := open(t, storetest.Folder(t), Options{})
+	m := storetest.New("a")
 	for _, tag := range []string{"v1", "v2"} {
-		if _, err := m.put(t.Context(), s, "a", tag); err != nil {
+		if _, err := m.Put(t.Context(), s, "a", tag); err != nil {
 			t.Fatal(err)
 		}
 	}
 	held := errors.New("held")
 	for _, kept := range []string{"v2", ""} {
-		err := s.Unpublish(t.Context(), "a", m.root.Digest, ledger.Event{}, func(tag string) error {
+		err := s.Unpublish(t.Context(), "a", m.Root.Digest, ledger.Event{}, func(tag string) error {
 			if tag == kept {
 				return held
 			}
@@ -42,7 +43,7 @@ func TestUnpublishKeepsWhatItIsToldToKeep(t *testing.T) {
 			}
 		}
 	}
-	if err := s.Unpublish(t.Context(), "a", m.root.Digest, ledger.Event{By: "ann", Reason: "because"}, keepNone); err != nil {
+	if err := s.Unpublish(t.Context(), "a", m.Root.Digest, ledger.Event{By: "ann", Reason: "because"}, keepNone); err != nil {
 		t.Fatal(err)
 	}
 	checkWhole(t, s)
@@ -52,10 +53,10 @@ func TestUnpublishKeepsWhatItIsToldToKeep(t *testing.T) {
 			t.Errorf("%+v, %v", events, err)
 		}
 	}
-	if err := s.Unpublish(t.Context(), "a", m.root.Digest, ledger.Event{}, keepNone); !errors.Is(err, fs.ErrNotExist) {
+	if err := s.Unpublish(t.Context(), "a", m.Root.Digest, ledger.Event{}, keepNone); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("again: %v", err)
 	}
-	if has, err := s.Has(t.Context(), m.root); err != nil || !has {
+	if has, err := s.Has(t.Context(), m.Root); err != nil || !has {
 		t.Errorf("content went too: %v", err)
 	}
 }
@@ -67,14 +68,14 @@ func TestDoubtKeepsWhatAManifestMayReferTo(t *testing.T) {
 	layer := digest.FromString("shared")
 	for _, c := range []struct {
 		name  string
-		doubt func(t *testing.T, dir string, s *Store, m *image)
+		doubt func(t *testing.T, dir string, s *Store, m *storetest.Image)
 	}{
-		{"a manifest that the ledger does not know", func(t *testing.T, _ string, s *Store, m *image) {
-			if err := s.ledger.RecordUnlinked(ctx, "a", m.root.Digest); err != nil {
+		{"a manifest that the ledger does not know", func(t *testing.T, _ string, s *Store, m *storetest.Image) {
+			if err := s.ledger.RecordUnlinked(ctx, "a", m.Root.Digest); err != nil {
 				t.Fatal(err)
 			}
 		}},
-		{"a manifest whose link cannot be read", func(t *testing.T, dir string, s *Store, m *image) {
+		{"a manifest whose link cannot be read", func(t *testing.T, dir string, s *Store, m *storetest.Image) {
 			name := layout.Revision("a", digest.FromString("unreadable"))
 			if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(dir, "registry", name)), 0o700), os.WriteFile(filepath.Join(dir, "registry", name), []byte("rubbish"), 0o600)); err != nil {
 				t.Fatal(err)
@@ -82,10 +83,10 @@ func TestDoubtKeepsWhatAManifestMayReferTo(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := memory(t)
+			dir := storetest.Folder(t)
 			s := open(t, dir, Options{})
-			m, other := newImage("a", false), newImage("b", false)
-			if _, err := m.put(ctx, s, "a", "v1"); err != nil {
+			m, other := storetest.New("a"), storetest.New("b")
+			if _, err := m.Put(ctx, s, "a", "v1"); err != nil {
 				t.Fatal(err)
 			}
 			unused := digest.FromString("unused")
@@ -100,7 +101,7 @@ func TestDoubtKeepsWhatAManifestMayReferTo(t *testing.T) {
 			if err := s.Unlink(ctx, "a", unused); err == nil || !serves(t, s, "a", unused) {
 				t.Errorf("a layer that may be in use went: %v", err)
 			}
-			if _, err := other.put(ctx, s, "b", "v1"); err != nil {
+			if _, err := other.Put(ctx, s, "b", "v1"); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -108,17 +109,17 @@ func TestDoubtKeepsWhatAManifestMayReferTo(t *testing.T) {
 }
 
 func TestATagThatCannotBeReadKeepsEveryManifest(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	s := open(t, dir, Options{})
-	m := newImage("a", false)
-	if _, err := m.put(t.Context(), s, "a", "v1"); err != nil {
+	m := storetest.New("a")
+	if _, err := m.Put(t.Context(), s, "a", "v1"); err != nil {
 		t.Fatal(err)
 	}
 	name := filepath.Join(dir, "registry", layout.Tag("a", "v2"))
 	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, []byte("rubbish"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Unpublish(t.Context(), "a", m.root.Digest, ledger.Event{}, keepNone); err == nil || s.revision("a", m.root.Digest) != nil {
+	if err := s.Unpublish(t.Context(), "a", m.Root.Digest, ledger.Event{}, keepNone); err == nil || s.revision("a", m.Root.Digest) != nil {
 		t.Errorf("it went: %v", err)
 	}
 	if _, err := s.Resolve(t.Context(), "a", "v1"); err != nil {
@@ -127,12 +128,12 @@ func TestATagThatCannotBeReadKeepsEveryManifest(t *testing.T) {
 }
 
 func TestWhatIsInUseStays(t *testing.T) {
-	s := open(t, memory(t), Options{})
-	m := newImage("a", false)
-	if _, err := m.put(t.Context(), s, "a", "v1"); err != nil {
+	s := open(t, storetest.Folder(t), Options{})
+	m := storetest.New("a")
+	if _, err := m.Put(t.Context(), s, "a", "v1"); err != nil {
 		t.Fatal(err)
 	}
-	child := m.manifests[0].Descriptor.Digest
+	child := m.Manifests[0].Descriptor.Digest
 	err := s.Unpublish(t.Context(), "a", child, ledger.Event{}, keepNone)
 	if used, ok := errors.AsType[*InUseError](err); !ok || used.Digest != child {
 		t.Errorf("a child: %v", err)

@@ -79,7 +79,7 @@ func TestEachCorruptionIsFoundAndHealed(t *testing.T) {
 			return d
 		}},
 		{name: "an index that is gone", kind: Missing, images: []string{"tools:2"}, corrupt: func(t *testing.T, s *site) digest.Digest {
-			return s.remove(t, layout.Data(s.tools.root.Digest), s.tools.root.Digest)
+			return s.remove(t, layout.Data(s.tools.Root.Digest), s.tools.Root.Digest)
 		}},
 		{name: "a referrer's blob that is gone", kind: Missing, corrupt: func(t *testing.T, s *site) digest.Digest {
 			return s.remove(t, layout.Data(layer(s.tools, 3, 2)), layer(s.tools, 3, 2))
@@ -99,26 +99,26 @@ func TestEachCorruptionIsFoundAndHealed(t *testing.T) {
 			return s.remove(t, layout.Revision("tools", hex(s.tools, 1)), hex(s.tools, 1))
 		}},
 		{name: "an index's link that is lost", kind: Unlinked, images: []string{"tools:2"}, corrupt: func(t *testing.T, s *site) digest.Digest {
-			return s.remove(t, layout.Revision("tools", s.tools.root.Digest), s.tools.root.Digest)
+			return s.remove(t, layout.Revision("tools", s.tools.Root.Digest), s.tools.Root.Digest)
 		}},
 		{name: "a manifest's link that holds no digest", kind: Malformed, images: []string{"tools:2"}, corrupt: func(t *testing.T, s *site) digest.Digest {
 			write(t, s.path(layout.Revision("tools", hex(s.tools, 1))), []byte("sha256:zz"))
 			return hex(s.tools, 1)
 		}},
 		{name: "a tag's link that is lost", kind: Vanished, images: []string{"apps/web:latest"}, corrupt: func(t *testing.T, s *site) digest.Digest {
-			return s.remove(t, layout.Tag("apps/web", "latest"), s.web.root.Digest)
+			return s.remove(t, layout.Tag("apps/web", "latest"), s.web.Root.Digest)
 		}},
 		{name: "a tag's link that is empty", kind: Vanished, images: []string{"apps/web:latest"}, corrupt: func(t *testing.T, s *site) digest.Digest {
 			write(t, s.path(layout.Tag("apps/web", "latest")), nil)
-			return s.web.root.Digest
+			return s.web.Root.Digest
 		}},
 		{name: "a tag's link that says what is not served", kind: Malformed, images: []string{"tools:2"}, corrupt: func(t *testing.T, s *site) digest.Digest {
 			write(t, s.path(layout.Tag("tools", "2")), []byte(digest.FromString("nothing")))
-			return s.tools.root.Digest
+			return s.tools.Root.Digest
 		}},
 		{name: "a tag that the ledger does not know", kind: Unrecorded, images: []string{"tools:3"}, corrupt: func(t *testing.T, s *site) digest.Digest {
-			write(t, s.path(layout.Tag("tools", "3")), []byte(s.tools.root.Digest))
-			return s.tools.root.Digest
+			write(t, s.path(layout.Tag("tools", "3")), []byte(s.tools.Root.Digest))
+			return s.tools.Root.Digest
 		}},
 		{name: "a manifest that the ledger does not have in the repository", kind: Unrecorded, images: []string{"tools:2"}, corrupt: func(t *testing.T, s *site) digest.Digest {
 			if err := s.Ledger().RecordUnlinked(t.Context(), "tools", hex(s.tools, 0)); err != nil {
@@ -198,9 +198,7 @@ func TestWithoutASourceBadBytesAreOutOfServiceAndComeWithAPush(t *testing.T) {
 	if raw, err := os.ReadFile(s.path("quarantine/sha256/" + d.Encoded())); err != nil || string(raw) != string(s.all[d][:4]) {
 		t.Errorf("quarantine holds %q, %v", raw, err)
 	}
-	if err := s.tools.put(t.Context(), s.Store, "tools", "2"); err != nil {
-		t.Fatal(err)
-	}
+	s.tools.MustPut(t, s.Store, "tools", "2")
 	s.clean(t)
 }
 

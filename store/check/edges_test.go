@@ -63,7 +63,7 @@ func TestEdgesThatDifferAreFoundAndRecordedAgain(t *testing.T) {
 		}},
 		{name: "a subject that lost its referrer", bucket: "subject", change: func(t *testing.T, s *site) func(*bolt.Bucket) error {
 			return func(b *bolt.Bucket) error {
-				return b.Delete(slices.Concat(raw(t, s.tools.root.Digest), raw(t, hex(s.tools, 3))))
+				return b.Delete(slices.Concat(raw(t, s.tools.Root.Digest), raw(t, hex(s.tools, 3))))
 			}
 		}},
 		{name: "a parent too much", bucket: "parent", stays: true, change: func(t *testing.T, s *site) func(*bolt.Bucket) error {

@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"lastro/mirror"
+	"lastro/store/storetest"
 )
 
 const uploaded = Repositories + "/a/b/_uploads/some-id/data"
@@ -48,7 +49,7 @@ func TestAnUploadBecomesContent(t *testing.T) {
 		for _, kind := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 			t.Run(fmt.Sprintf("%d bytes, %s", size, kind), func(t *testing.T) {
 				r := &recorder{}
-				tree := open(t, memory(t), Options{Step: r.step})
+				tree := open(t, storetest.Folder(t), Options{Step: r.step})
 				data := random(size)
 				d := kind.FromBytes(data)
 				uploadFile(t, tree, uploaded, data)
@@ -107,7 +108,7 @@ func TestAnUploadThatDoesNotBecomeContentStays(t *testing.T) {
 		"that is a folder":                {upload: filepath.Dir(uploaded), want: syscall.EISDIR},
 	} {
 		t.Run(what, func(t *testing.T) {
-			dir := memory(t)
+			dir := storetest.Folder(t)
 			tree := open(t, dir, Options{})
 			uploadFile(t, tree, uploaded, data)
 			link := filepath.Join(dir, "registry", Repositories, "a/_uploads/link/data")
@@ -141,9 +142,8 @@ func TestAnUploadOfWhatIsHeldStaysAndItIsNotWrittenAgain(t *testing.T) {
 	for name, size := range map[string]int{"with a name": small + 1, "that waits for a barrier": 1000} {
 		t.Run(name, func(t *testing.T) {
 			r := &recorder{}
-			tree := open(t, memory(t), Options{Step: r.step})
-			data := random(size)
-			desc := describe(data)
+			tree := open(t, storetest.Folder(t), Options{Step: r.step})
+			data, desc := content(size)
 			if err := tree.Ingest(t.Context(), desc, (&server{data: data}).fetch); err != nil {
 				t.Fatal(err)
 			}
@@ -168,7 +168,7 @@ func TestAnUploadOfWhatIsHeldStaysAndItIsNotWrittenAgain(t *testing.T) {
 }
 
 func TestAnUploadReplacesContentOfTheWrongLength(t *testing.T) {
-	tree := open(t, memory(t), Options{})
+	tree := open(t, storetest.Folder(t), Options{})
 	data := random(5000)
 	d := digest.FromBytes(data)
 	if err := tree.put(Data(d), data[:100]); err != nil {
@@ -193,7 +193,7 @@ func TestAFaultOfTheDiskDoesNotMakeAnUploadContent(t *testing.T) {
 		for _, cause := range []error{syscall.EIO, syscall.ENOSPC} {
 			t.Run(op+" "+cause.Error(), func(t *testing.T) {
 				f := &failing{op: op, err: cause}
-				tree := open(t, memory(t), Options{Fault: f.fault})
+				tree := open(t, storetest.Folder(t), Options{Fault: f.fault})
 				uploadFile(t, tree, uploaded, data)
 				f.count = 1
 				_, err := tree.Adopt(t.Context(), uploaded, d)
@@ -242,7 +242,7 @@ func TestAProcessThatDiesWhileItAdoptsLosesNothing(t *testing.T) {
 	d := digest.FromBytes(data)
 	steps := 0
 	for dead := true; dead; steps++ {
-		dir := memory(t)
+		dir := storetest.Folder(t)
 		uploadFile(t, open(t, dir, Options{}), uploaded, data)
 		dead = untilStep(steps, func(step func(op, subject string)) {
 			if _, err := open(t, dir, Options{Step: step}).Adopt(t.Context(), uploaded, d); err != nil {
@@ -269,9 +269,8 @@ func TestAProcessThatDiesWhileItAdoptsLosesNothing(t *testing.T) {
 }
 
 func TestUploadsOfTheSameContentAndItsDownloadDoNotWaitForOneAnother(t *testing.T) {
-	data := random(1 << 20)
-	desc := describe(data)
-	tree := open(t, memory(t), Options{})
+	data, desc := content(1 << 20)
+	tree := open(t, storetest.Folder(t), Options{})
 	r, w := io.Pipe()
 	fetched, ingested := make(chan struct{}), make(chan error)
 	go func() {

@@ -17,6 +17,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"pgregory.net/rapid"
+
+	"lastro/store/storetest"
 )
 
 // world is the few names that a model of the cache is about.
@@ -165,7 +167,7 @@ func (w world) compare(t *Tree) error {
 
 func TestWhatIsKnownOfLinksAndSizesIsWhatTheDiskSays(t *testing.T) {
 	w := newWorld()
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		if err := os.RemoveAll(dir + "/registry"); err != nil {
 			rt.Fatal(err)

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+
+	"lastro/store/storetest"
 )
 
 func TestWhatWasReadBesideAChangeIsNotRemembered(t *testing.T) {
@@ -129,7 +131,7 @@ func TestATagThatWasReadBeforeItWasTakenBackIsReadAgain(t *testing.T) {
 		f := &failing{op: secondBarrier, err: syscall.EIO}
 		var tree *Tree
 		seen := false
-		tree = open(t, memory(t), Options{Fault: afterRename(f), Step: func(op, _ string) {
+		tree = open(t, storetest.Folder(t), Options{Fault: afterRename(f), Step: func(op, _ string) {
 			if op == "syncfs" && f.count > 0 {
 				d, _ := tree.ReadLink(name)
 				seen = seen || d == wrong
@@ -151,7 +153,7 @@ func TestATagThatWasReadBeforeItWasTakenBackIsReadAgain(t *testing.T) {
 }
 
 func TestALinkIsRememberedByOneNameOnly(t *testing.T) {
-	tree := open(t, memory(t), Options{})
+	tree := open(t, storetest.Folder(t), Options{})
 	d := digest.FromString("x")
 	name := Layer("a", d)
 	for _, alias := range []string{name, "./" + name, strings.Replace(name, "/a/", "/a//", 1), strings.Replace(name, "/a/", "/a/../a/", 1)} {
@@ -176,7 +178,7 @@ func TestALinkIsRememberedByOneNameOnly(t *testing.T) {
 
 // BenchmarkReadLink reads from 8 goroutines what is known.
 func BenchmarkReadLink(b *testing.B) {
-	tree := open(b, memory(b), Options{})
+	tree := open(b, storetest.Folder(b), Options{})
 	names := make([]string, 1000)
 	for i := range names {
 		d := digest.FromString(fmt.Sprint(i))
@@ -211,7 +213,7 @@ func BenchmarkReadLink(b *testing.B) {
 }
 
 func TestALinkThatOthersEmptiedIsMadeAgainThoughItIsKnown(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	tree := open(t, dir, Options{})
 	d := digest.FromString("x")
 	name := Layer("a", d)

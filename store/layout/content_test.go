@@ -24,6 +24,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lastro/mirror"
+	"lastro/store/storetest"
 )
 
 func open(t testing.TB, dir string, o Options) *Tree {
@@ -36,18 +37,6 @@ func open(t testing.TB, dir string, o Options) *Tree {
 	return tree
 }
 
-// memory is a new folder that needs no disk where there is such a thing: for
-// tests that lose no power.
-func memory(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "lastro-test-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
 func random(n int) []byte {
 	data := make([]byte, n)
 	r := rand.NewChaCha8([32]byte{byte(n)})
@@ -57,6 +46,12 @@ func random(n int) []byte {
 
 func describe(data []byte) ocispec.Descriptor {
 	return ocispec.Descriptor{Digest: digest.FromBytes(data), Size: int64(len(data))}
+}
+
+// content is random, and what it is called.
+func content(n int) ([]byte, ocispec.Descriptor) {
+	data := random(n)
+	return data, describe(data)
 }
 
 // server gives data from the offset that it is asked for, and notes the offset.
@@ -116,8 +111,7 @@ func leavePartial(t *testing.T, dir string, d digest.Digest, data []byte) {
 }
 
 func TestIngestContinuesWhatAnEarlierCallLeft(t *testing.T) {
-	data := random(3<<20 + 17)
-	desc := describe(data)
+	data, desc := content(3<<20 + 17)
 	damaged := bytes.Clone(data[:2<<20])
 	damaged[1<<20] ^= 1
 	for _, c := range []struct {
@@ -137,7 +131,7 @@ func TestIngestContinuesWhatAnEarlierCallLeft(t *testing.T) {
 		{name: "more than there should be is fetched again", left: append(bytes.Clone(data), 'x'), want: []int64{0}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := memory(t)
+			dir := storetest.Folder(t)
 			if c.left != nil {
 				leavePartial(t, dir, desc.Digest, c.left)
 			}
@@ -162,7 +156,7 @@ func TestIngestContinuesWhatAnEarlierCallLeft(t *testing.T) {
 func TestABodyThatBeginsAnewAndBreaksOffLosesNothing(t *testing.T) {
 	data := random(3 << 20)
 	for _, size := range []int{1 << 20, 2<<20 + bufferSize} { // before and after what is held
-		dir := memory(t)
+		dir := storetest.Folder(t)
 		desc := describe(data)
 		leavePartial(t, dir, desc.Digest, data[:2<<20])
 		tree := open(t, dir, Options{})
@@ -183,8 +177,7 @@ func TestABodyThatBeginsAnewAndBreaksOffLosesNothing(t *testing.T) {
 }
 
 func TestIngestRefusesWhatIsNotTheContent(t *testing.T) {
-	data := random(2<<20 + 9)
-	desc := describe(data)
+	data, desc := content(2<<20 + 9)
 	other := random(2<<20 + 10)[:2<<20+9]
 	errReset := errors.New("connection reset")
 	for _, c := range []struct {
@@ -209,7 +202,7 @@ func TestIngestRefusesWhatIsNotTheContent(t *testing.T) {
 			}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := memory(t)
+			dir := storetest.Folder(t)
 			if c.left != nil {
 				leavePartial(t, dir, desc.Digest, c.left)
 			}
@@ -243,7 +236,7 @@ func TestIngestRefusesWhatIsNotTheContent(t *testing.T) {
 
 func TestIngestRefusesADownloadThatLeavesAGap(t *testing.T) {
 	data := random(1000)
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	leavePartial(t, dir, digest.FromBytes(data), data[:500])
 	s := &server{data: data, start: func(int64) int64 { return 600 }}
 	if err := open(t, dir, Options{}).Ingest(t.Context(), describe(data), s.fetch); err == nil || !strings.Contains(err.Error(), "begins at 600 where 500 was asked for") {
@@ -261,7 +254,7 @@ func TestIngestTakesDigestsOfBothKindsAndNoOther(t *testing.T) {
 		"sha256:" + digest.Digest(make([]byte, 64)): false,
 		"": false,
 	} {
-		tree := open(t, memory(t), Options{})
+		tree := open(t, storetest.Folder(t), Options{})
 		err := tree.Ingest(t.Context(), ocispec.Descriptor{Digest: d, Size: 100}, (&server{data: data}).fetch)
 		if (err == nil) != ok {
 			t.Errorf("%q: got %v", d, err)
@@ -273,7 +266,7 @@ func TestIngestTakesDigestsOfBothKindsAndNoOther(t *testing.T) {
 }
 
 func TestEmptyContentIsStored(t *testing.T) {
-	tree := open(t, memory(t), Options{})
+	tree := open(t, storetest.Folder(t), Options{})
 	if err := tree.Ingest(t.Context(), describe(nil), (&server{}).fetch); err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +277,7 @@ func TestEmptyContentIsStored(t *testing.T) {
 
 func TestContentOfTheWrongLengthOnDiskIsReplaced(t *testing.T) {
 	data := random(5000)
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	tree := open(t, dir, Options{})
 	if err := tree.put(Data(digest.FromBytes(data)), data[:100]); err != nil {
 		t.Fatal(err)
@@ -299,7 +292,7 @@ func TestContentOfTheWrongLengthOnDiskIsReplaced(t *testing.T) {
 
 func TestWhoWantsTheSameContentSharesOneDownload(t *testing.T) {
 	data := random(3 << 20)
-	tree := open(t, memory(t), Options{})
+	tree := open(t, storetest.Folder(t), Options{})
 	var calls atomic.Int32
 	fetch := func(context.Context, int64) (io.ReadCloser, int64, error) {
 		calls.Add(1)
@@ -321,7 +314,7 @@ func TestWhoWantsTheSameContentSharesOneDownload(t *testing.T) {
 
 func TestAFollowerTakesOverWhenTheFirstGivesUp(t *testing.T) {
 	data := random(1000)
-	tree := open(t, memory(t), Options{})
+	tree := open(t, storetest.Folder(t), Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	started := make(chan struct{})
 	first := make(chan error)
@@ -350,7 +343,7 @@ func TestAFollowerTakesOverWhenTheFirstGivesUp(t *testing.T) {
 }
 
 func TestOldUnfinishedContentIsPurgedAndNewIsKept(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	data := [][]byte{random(10), random(11)}
 	leavePartial(t, dir, digest.FromBytes(data[0]), data[0])
 	leavePartial(t, dir, digest.FromBytes(data[1]), data[1])
@@ -388,7 +381,7 @@ func TestAFaultOfTheDiskIsOursAndTheNextCallSucceeds(t *testing.T) {
 		for _, cause := range []error{syscall.EIO, syscall.ENOSPC} {
 			t.Run(op+" "+cause.Error(), func(t *testing.T) {
 				f := &failing{op, cause, 1}
-				dir := memory(t)
+				dir := storetest.Folder(t)
 				tree := open(t, dir, Options{Fault: f.fault})
 				err := tree.Ingest(t.Context(), describe(data), (&server{data: data}).fetch)
 				if !errors.Is(err, cause) || !strings.Contains(err.Error(), "local registry") {
@@ -415,7 +408,7 @@ func TestAFaultOfTheDiskIsOursAndTheNextCallSucceeds(t *testing.T) {
 func TestModesLetNobodyElseIn(t *testing.T) {
 	old := syscall.Umask(0)
 	defer syscall.Umask(old)
-	dir := filepath.Join(memory(t), "data")
+	dir := filepath.Join(storetest.Folder(t), "data")
 	tree := open(t, dir, Options{})
 	data := random(10)
 	d := digest.FromBytes(data)

@@ -9,6 +9,8 @@ import (
 
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
 	"github.com/distribution/distribution/v3/registry/storage/driver/testsuites"
+
+	"lastro/store/storetest"
 )
 
 var long = flag.Bool("long", false, "run the long variants too")
@@ -20,7 +22,7 @@ func TestDriverPassesDistributionsSuite(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	testsuites.Driver(t, func() (storagedriver.StorageDriver, error) {
 		tree, err := Open(filepath.Join(dir, "registry"), filepath.Join(dir, "partial"), Options{})
 		if err != nil {
@@ -31,7 +33,7 @@ func TestDriverPassesDistributionsSuite(t *testing.T) {
 }
 
 func TestStatSaysWhatAFileIsAndWhenItChanged(t *testing.T) {
-	d := open(t, memory(t), Options{}).Driver()
+	d := open(t, storetest.Folder(t), Options{}).Driver()
 	began := time.Now().Add(-time.Second)
 	if err := d.PutContent(t.Context(), "/a/b", []byte("hello")); err != nil {
 		t.Fatal(err)

@@ -14,8 +14,7 @@ import (
 )
 
 func TestAFollowerGoesOnWithTheIngestThatContinues(t *testing.T) {
-	data := random(1 << 20)
-	desc := describe(data)
+	data, desc := content(1 << 20)
 	errReset := errors.New("connection reset")
 	for name, cancelled := range map[string]bool{"after a cut": false, "after a cancel": true} {
 		t.Run(name, func(t *testing.T) {
@@ -58,8 +57,7 @@ func TestAFollowerGoesOnWithTheIngestThatContinues(t *testing.T) {
 }
 
 func TestAFollowerEndsWithTheErrorWhenNobodyContinues(t *testing.T) {
-	data := random(1 << 20)
-	desc := describe(data)
+	data, desc := content(1 << 20)
 	errReset := errors.New("connection reset")
 	inBubble(t, func(t *testing.T, _ string, tree *Tree) {
 		up := bring(t.Context(), tree, desc)
@@ -81,8 +79,7 @@ func TestAFollowerEndsWithTheErrorWhenNobodyContinues(t *testing.T) {
 }
 
 func TestEachIngestThatBreaksOffGivesTheWholeGrace(t *testing.T) {
-	data := random(1 << 20)
-	desc := describe(data)
+	desc := describe(random(1 << 20))
 	inBubble(t, func(t *testing.T, _ string, tree *Tree) {
 		first := bring(t.Context(), tree, desc)
 		r := follow(t.Context(), t, tree, desc, 0)
@@ -102,8 +99,7 @@ func TestEachIngestThatBreaksOffGivesTheWholeGrace(t *testing.T) {
 }
 
 func TestWhatAnEarlierProcessLeftIsReadBeforeMoreComes(t *testing.T) {
-	data := random(1 << 20)
-	desc := describe(data)
+	data, desc := content(1 << 20)
 	inBubble(t, func(t *testing.T, dir string, tree *Tree) {
 		leavePartial(t, dir, desc.Digest, data[:700_000])
 		up := bring(t.Context(), tree, desc)
@@ -117,8 +113,7 @@ func TestWhatAnEarlierProcessLeftIsReadBeforeMoreComes(t *testing.T) {
 }
 
 func TestAFileThatWasCutBehindOurBackIsNotTheEnd(t *testing.T) {
-	data := random(1 << 20)
-	desc := describe(data)
+	data, desc := content(1 << 20)
 	inBubble(t, func(t *testing.T, dir string, tree *Tree) {
 		up := bring(t.Context(), tree, desc)
 		f, err := tree.Follow(t.Context(), desc, 0)
@@ -138,8 +133,7 @@ func TestAFileThatWasCutBehindOurBackIsNotTheEnd(t *testing.T) {
 }
 
 func TestWhatWasReadWhileItWasThrownAwayIsNotGivenOut(t *testing.T) {
-	data := random(1 << 20)
-	desc := describe(data)
+	data, desc := content(1 << 20)
 	inBubble(t, func(t *testing.T, _ string, tree *Tree) {
 		up := bring(t.Context(), tree, desc)
 		f, err := tree.arrivals.follow(desc, 0)
@@ -163,8 +157,7 @@ func TestWhatWasReadWhileItWasThrownAwayIsNotGivenOut(t *testing.T) {
 }
 
 func TestBytesOfADownloadThatWasThrownAwayAreNotMixed(t *testing.T) {
-	data := random(1 << 20)
-	desc := describe(data)
+	data, desc := content(1 << 20)
 	damaged := bytes.Clone(data[:1<<19])
 	damaged[5] ^= 1
 	inBubble(t, func(t *testing.T, dir string, tree *Tree) {
@@ -196,8 +189,7 @@ func TestBytesOfADownloadThatWasThrownAwayAreNotMixed(t *testing.T) {
 }
 
 func TestAFollowerThatReadNothingOfWhatWasThrownAwayReadsWhatComesThen(t *testing.T) {
-	data := random(1 << 20)
-	desc := describe(data)
+	data, desc := content(1 << 20)
 	damaged := bytes.Clone(data)
 	damaged[5] ^= 1
 	inBubble(t, func(t *testing.T, dir string, tree *Tree) {
@@ -223,8 +215,7 @@ func TestAFollowerThatReadNothingOfWhatWasThrownAwayReadsWhatComesThen(t *testin
 }
 
 func TestAPartialFileThatWasReplacedIsNotContinued(t *testing.T) {
-	data := random(1 << 20)
-	desc := describe(data)
+	data, desc := content(1 << 20)
 	inBubble(t, func(t *testing.T, dir string, tree *Tree) {
 		first := bring(t.Context(), tree, desc)
 		r := follow(t.Context(), t, tree, desc, 0)

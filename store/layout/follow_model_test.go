@@ -14,6 +14,8 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"pgregory.net/rapid"
+
+	"lastro/store/storetest"
 )
 
 // attempt is one Ingest of a model: what its server says from an offset on.
@@ -103,7 +105,7 @@ func TestFollowersNeverTakeWrongContentForWhole(t *testing.T) {
 
 // play runs attempts one after another, and readers beside them.
 func play(t *testing.T, data []byte, attempts []attempt, readers []reader) (wrong error) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	desc := describe(data)
 	lies := slices.ContainsFunc(attempts, func(a attempt) bool { return a.flip >= 0 })
 	synctest.Test(t, func(t *testing.T) {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lastro/store/storetest"
 )
 
 // coming is an Ingest whose bytes come when the test sends them.
@@ -108,7 +110,7 @@ func openContents(t *testing.T, dir string) (names []string) {
 // inBubble runs fn where time is not real. It fails when a goroutine is left,
 // or an open file.
 func inBubble(t *testing.T, fn func(t *testing.T, dir string, tree *Tree)) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	synctest.Test(t, func(t *testing.T) {
 		fn(t, dir, open(t, dir, Options{}))
 		synctest.Wait()
@@ -119,8 +121,7 @@ func inBubble(t *testing.T, fn func(t *testing.T, dir string, tree *Tree)) {
 }
 
 func TestFollowersReadWhatComesAndTheEndWhenItIsVerified(t *testing.T) {
-	data := random(1<<20 + 5)
-	desc := describe(data)
+	data, desc := content(1<<20 + 5)
 	inBubble(t, func(t *testing.T, _ string, tree *Tree) {
 		up := bring(t.Context(), tree, desc)
 		var all []*reading
@@ -182,8 +183,7 @@ func TestWrongContentEndsEveryFollowerBeforeItsEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, _ string, tree *Tree) {
-				data := random(c.size)
-				desc := describe(data)
+				data, desc := content(c.size)
 				up := bring(t.Context(), tree, desc)
 				var all []*reading
 				for _, offset := range []int64{0, 500, desc.Size - 1, desc.Size} {
@@ -207,9 +207,8 @@ func TestWrongContentEndsEveryFollowerBeforeItsEnd(t *testing.T) {
 func TestWhatIsHeldIsFollowedFromAnyOffset(t *testing.T) {
 	for name, size := range map[string]int{"with a name": small + 1, "that waits for a barrier": 1000, "of no bytes": 0} {
 		t.Run(name, func(t *testing.T) {
-			tree := open(t, memory(t), Options{})
-			data := random(size)
-			desc := describe(data)
+			tree := open(t, storetest.Folder(t), Options{})
+			data, desc := content(size)
 			if _, err := tree.Follow(t.Context(), desc, 0); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("before: %v", err)
 			}
@@ -253,8 +252,7 @@ func TestNobodyFollowsContentThatComesWithAnotherSize(t *testing.T) {
 }
 
 func TestAFollowerThatIsClosedOrCancelledGoesAtOnce(t *testing.T) {
-	data := random(1 << 20)
-	desc := describe(data)
+	data, desc := content(1 << 20)
 	errReset := errors.New("connection reset")
 	for name, ingest := range map[string]error{"while content comes": nil, "while it waits for another ingest": errReset} {
 		t.Run(name, func(t *testing.T) {
@@ -302,8 +300,7 @@ func TestAFollowerThatIsClosedOrCancelledGoesAtOnce(t *testing.T) {
 }
 
 func TestAStalledFollowerDoesNotHoldUpTheIngest(t *testing.T) {
-	data := random(1 << 20)
-	desc := describe(data)
+	data, desc := content(1 << 20)
 	inBubble(t, func(t *testing.T, _ string, tree *Tree) {
 		up := bring(t.Context(), tree, desc)
 		stalled, err := tree.Follow(t.Context(), desc, 5)

@@ -15,6 +15,8 @@ import (
 
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
 	"github.com/opencontainers/go-digest"
+
+	"lastro/store/storetest"
 )
 
 // recorder notes every change.
@@ -30,7 +32,7 @@ func TestATagIsShownBetweenTwoBarriers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := &recorder{}
-			tree := open(t, memory(t), Options{Step: r.step})
+			tree := open(t, storetest.Folder(t), Options{Step: r.step})
 			if err := write(tree); err != nil {
 				t.Fatal(err)
 			}
@@ -44,7 +46,7 @@ func TestATagIsShownBetweenTwoBarriers(t *testing.T) {
 
 func TestContentIsWrittenOnceAndSyncedBeforeItHasItsName(t *testing.T) {
 	r := &recorder{}
-	tree := open(t, memory(t), Options{Step: r.step})
+	tree := open(t, storetest.Folder(t), Options{Step: r.step})
 	data := random(bufferSize + 1)
 	d := digest.FromBytes(data)
 	for range 2 {
@@ -60,7 +62,7 @@ func TestContentIsWrittenOnceAndSyncedBeforeItHasItsName(t *testing.T) {
 
 func TestAnUploadIsSyncedBeforeItIsMoved(t *testing.T) {
 	r := &recorder{}
-	d := open(t, memory(t), Options{Step: r.step}).Driver()
+	d := open(t, storetest.Folder(t), Options{Step: r.step}).Driver()
 	w, err := d.Writer(t.Context(), "/up/data", false)
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +102,7 @@ func TestATagIsAsItWasWhenItCannotBeMadeDurable(t *testing.T) {
 		for _, had := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s fails, a tag before: %v", op, had), func(t *testing.T) {
 				f := &failing{op: op, err: syscall.EIO}
-				dir := memory(t)
+				dir := storetest.Folder(t)
 				tree := open(t, dir, Options{Fault: afterRename(f)})
 				if had {
 					if err := tree.LinkDurably(Tag("a", "v1"), before); err != nil {
@@ -126,7 +128,7 @@ func TestATagIsAsItWasWhenItCannotBeMadeDurable(t *testing.T) {
 func TestAfterALostWriteNothingIsShownUntilTheTreeIsOpenedAgain(t *testing.T) {
 	for _, op := range []string{"syncfs", secondBarrier} {
 		f := &failing{op, syscall.EIO, 1}
-		dir := memory(t)
+		dir := storetest.Folder(t)
 		tree := open(t, dir, Options{Fault: afterRename(f)})
 		d := digest.FromString("x")
 		for range 2 { // the kernel tells of it only once
@@ -177,7 +179,7 @@ func TestALinkIsReadAsWhatItSays(t *testing.T) {
 		"sha256:short":   "invalid checksum digest length",
 		"\x00\x00\x00":   "invalid checksum digest format",
 	} {
-		tree := open(t, memory(t), Options{})
+		tree := open(t, storetest.Folder(t), Options{})
 		if err := tree.put("x/link", []byte(text)); err != nil {
 			t.Fatal(err)
 		}
@@ -193,7 +195,7 @@ func TestALinkIsReadAsWhatItSays(t *testing.T) {
 }
 
 func TestALinkThatPointsOutOfTheFolderIsNotFollowed(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	tree := open(t, dir, Options{})
 	secret := filepath.Join(dir, "secret")
 	if err := errors.Join(os.WriteFile(secret, []byte("secret"), 0o600), os.Symlink(secret, filepath.Join(dir, "registry", "out"))); err != nil {
@@ -211,7 +213,7 @@ func TestALinkThatPointsOutOfTheFolderIsNotFollowed(t *testing.T) {
 }
 
 func TestOpenClearsWhatWasOnItsWay(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	tree := open(t, dir, Options{})
 	if _, err := tree.stage([]byte("x")); err != nil {
 		t.Fatal(err)

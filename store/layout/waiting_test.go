@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"lastro/store/storetest"
 )
 
 // noFetch fails the test when content is fetched that is held.
@@ -22,10 +24,9 @@ func noFetch(t *testing.T) func(context.Context, int64) (io.ReadCloser, int64, e
 
 func TestSmallContentIsHeldAndGetsItsNameAtTheBarrier(t *testing.T) {
 	r := &recorder{}
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	tree := open(t, dir, Options{Step: r.step})
-	data := random(small)
-	desc := describe(data)
+	data, desc := content(small)
 	if err := tree.Ingest(t.Context(), desc, (&server{data: data}).fetch); err != nil {
 		t.Fatal(err)
 	}
@@ -48,9 +49,8 @@ func TestSmallContentIsHeldAndGetsItsNameAtTheBarrier(t *testing.T) {
 }
 
 func TestSmallContentThatWaitedWhenTheProcessEndedIsHashedAndNotFetched(t *testing.T) {
-	dir := memory(t)
-	data := random(1000)
-	desc := describe(data)
+	dir := storetest.Folder(t)
+	data, desc := content(1000)
 	if err := open(t, dir, Options{}).Ingest(t.Context(), desc, (&server{data: data}).fetch); err != nil {
 		t.Fatal(err)
 	}
@@ -68,10 +68,9 @@ func TestSmallContentThatWaitedWhenTheProcessEndedIsHashedAndNotFetched(t *testi
 
 func TestSmallContentThatTheDiskLostIsNotHeld(t *testing.T) {
 	f := &failing{"syncfs", syscall.EIO, 1}
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	tree := open(t, dir, Options{Fault: f.fault})
-	data := random(1000)
-	desc := describe(data)
+	data, desc := content(1000)
 	if err := tree.Ingest(t.Context(), desc, (&server{data: data}).fetch); err != nil {
 		t.Fatal(err)
 	}
@@ -86,9 +85,8 @@ func TestSmallContentThatTheDiskLostIsNotHeld(t *testing.T) {
 
 func TestContentThatCannotGetItsNameIsTheErrorOfWhoNeedsIt(t *testing.T) {
 	f := &failing{"rename", syscall.ENOSPC, 1}
-	tree := open(t, memory(t), Options{Fault: f.fault})
-	data := random(1000)
-	desc := describe(data)
+	tree := open(t, storetest.Folder(t), Options{Fault: f.fault})
+	data, desc := content(1000)
 	if err := tree.Ingest(t.Context(), desc, (&server{data: data}).fetch); err != nil {
 		t.Fatal(err)
 	}
@@ -111,9 +109,8 @@ func TestContentThatCannotGetItsNameIsTheErrorOfWhoNeedsIt(t *testing.T) {
 }
 
 func TestAnotherSizeThanThatOfContentThatWaitsIsRefused(t *testing.T) {
-	tree := open(t, memory(t), Options{})
-	data := random(1000)
-	desc := describe(data)
+	tree := open(t, storetest.Folder(t), Options{})
+	data, desc := content(1000)
 	if err := tree.Ingest(t.Context(), desc, (&server{data: data}).fetch); err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +130,7 @@ func TestAnotherSizeThanThatOfContentThatWaitsIsRefused(t *testing.T) {
 func TestALinkThatAPowerCutEmptiedIsMadeAgain(t *testing.T) {
 	d := describe(nil).Digest
 	for name, torn := range map[string]string{"empty": "", "of another digest": string(describe([]byte("x")).Digest), "whole": string(d)} {
-		tree := open(t, memory(t), Options{})
+		tree := open(t, storetest.Folder(t), Options{})
 		if err := errors.Join(tree.put(Layer("a", d), []byte(torn)), tree.Link(Layer("a", d), d)); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -16,6 +16,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"lastro/mirror"
+	"lastro/store/storetest"
 )
 
 // dig is a digest that is the same for the same text.
@@ -27,12 +28,7 @@ func at(hour int) time.Time { return time.Date(2026, 5, 1, hour, 0, 0, 0, time.U
 // ledgerPath is in a folder that needs no disk, where there is such a thing:
 // what tests wait for is not syncs. Those of package file are of a disk.
 func ledgerPath(t *testing.T) string {
-	dir, err := os.MkdirTemp("/dev/shm", "lastro-test-")
-	if err != nil {
-		return filepath.Join(t.TempDir(), "ledger.db")
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return filepath.Join(dir, "ledger.db")
+	return filepath.Join(storetest.Folder(t), "ledger.db")
 }
 
 func mustOpen(t *testing.T, path string, o Options) *Ledger {

@@ -27,6 +27,7 @@ import (
 
 	"lastro/mirror"
 	"lastro/store/ledger"
+	"lastro/store/storetest"
 )
 
 var long = flag.Bool("long", false, "run the long variants: the model takes a million steps")
@@ -126,7 +127,7 @@ type machine struct {
 // TestTheLedgerIsWhatMapsSay does what a mirror, people and crashes do to a
 // ledger, in any order.
 func TestTheLedgerIsWhatMapsSay(t *testing.T) {
-	dir, steps := memory(t), new(atomic.Int64)
+	dir, steps := storetest.Folder(t), new(atomic.Int64)
 	rapid.Check(t, func(t *rapid.T) {
 		own, err := os.MkdirTemp(dir, "model")
 		must(t, err)
@@ -184,16 +185,6 @@ func difference(what string, want, got any) string {
 		return what + ": -want +got\n" + diff
 	}
 	return ""
-}
-
-// memory is a folder that needs no disk where there is such a thing.
-func memory(t *testing.T) string {
-	dir, err := os.MkdirTemp("/dev/shm", "lastro-test-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
 }
 
 func (m *machine) open(t *rapid.T, crashed bool) {

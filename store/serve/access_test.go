@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"lastro/store/serve/spec"
+	"lastro/store/storetest"
 )
 
 // keeper lets nobody near what is secret, and notes what it was asked.
@@ -30,14 +31,14 @@ func (k *keeper) Visible(_ *http.Request, repo string) bool {
 }
 
 func TestAccessIsAskedBeforeAnythingIsLookedAt(t *testing.T) {
-	s := opened(t, folder(t))
-	m := newImage("a", false)
-	m.put(t, s, "secret/a", "v1")
-	m.put(t, s, "open", "v1")
-	m.put(t, s, "secret/b", "v1")
+	s := opened(t, storetest.Folder(t))
+	m := storetest.New("a")
+	m.MustPut(t, s, "secret/a", "v1")
+	m.MustPut(t, s, "open", "v1")
+	m.MustPut(t, s, "secret/b", "v1")
 	k, pushed := &keeper{}, 0
 	h := handler(t, s, Options{Access: k, Demand: &demand{t: t}, Push: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { pushed++ })})
-	d := m.root.Digest.String()
+	d := m.Root.Digest.String()
 	for _, c := range []struct {
 		method, path string
 		want         string
@@ -58,7 +59,7 @@ func TestAccessIsAskedBeforeAnythingIsLookedAt(t *testing.T) {
 		{"DELETE", "/v2/secret/a/manifests/v1", "delete secret/a", 401},
 	} {
 		k.asked = nil
-		w := ask(h, c.method, c.path)
+		w := storetest.Ask(h, c.method, c.path)
 		if w.Code != c.status || !slices.Equal(k.asked, []string{c.want}) {
 			t.Errorf("%s %s: %d, asked %q", c.method, c.path, w.Code, k.asked)
 		}
@@ -69,19 +70,19 @@ func TestAccessIsAskedBeforeAnythingIsLookedAt(t *testing.T) {
 	if pushed > 0 {
 		t.Errorf("%d pushes came through", pushed)
 	}
-	if ask(h, "PUT", "/v2/open/manifests/v1"); pushed != 1 {
+	if storetest.Ask(h, "PUT", "/v2/open/manifests/v1"); pushed != 1 {
 		t.Errorf("%d pushes came through", pushed)
 	}
 }
 
 func TestTheCatalogShowsWhatTheClientMaySee(t *testing.T) {
-	s := opened(t, folder(t))
-	m := newImage("a", false)
+	s := opened(t, storetest.Folder(t))
+	m := storetest.New("a")
 	for _, repo := range []string{"a", "secret/a", "secret/b", "z"} {
-		m.put(t, s, repo, "v1")
+		m.MustPut(t, s, repo, "v1")
 	}
 	// The ledger knows of a repository whose publication was cut short.
-	if err := s.Ledger().RecordGraph(t.Context(), "cut/short", m.manifests, nil); err != nil {
+	if err := s.Ledger().RecordGraph(t.Context(), "cut/short", m.Manifests, nil); err != nil {
 		t.Fatal(err)
 	}
 	h := handler(t, s, Options{Access: &keeper{}})
@@ -94,12 +95,12 @@ func TestTheCatalogShowsWhatTheClientMaySee(t *testing.T) {
 }
 
 func TestNamesSayWhichRepositoryIsMeant(t *testing.T) {
-	s := opened(t, folder(t))
-	m := newImage("a", false)
-	m.put(t, s, "docker.io/library/a", "v1")
-	m.put(t, s, "docker.io/library/a", "v2")
+	s := opened(t, storetest.Folder(t))
+	m := storetest.New("a")
+	m.MustPut(t, s, "docker.io/library/a", "v1")
+	m.MustPut(t, s, "docker.io/library/a", "v2")
 	for _, repo := range []string{"local"} {
-		m.put(t, s, repo, "v1")
+		m.MustPut(t, s, repo, "v1")
 	}
 	h := handler(t, s, Options{Names: func(ns, name string) (string, bool) {
 		switch {
@@ -110,7 +111,7 @@ func TestNamesSayWhichRepositoryIsMeant(t *testing.T) {
 		}
 		return name, true
 	}})
-	root := m.root.Digest.String()
+	root := m.Root.Digest.String()
 	for _, c := range []struct {
 		path   string
 		status int
@@ -126,12 +127,12 @@ func TestNamesSayWhichRepositoryIsMeant(t *testing.T) {
 		{"/v2/local/tags/list?ns=quay.io", 404, spec.NameUnknown},
 		{"/v2/local/blobs/" + root + "?ns=quay.io", 404, spec.NameUnknown},
 	} {
-		w := ask(h, "GET", c.path)
-		if w.Code != c.status || c.code != "" && errorCode(t, w) != c.code {
+		w := storetest.Ask(h, "GET", c.path)
+		if w.Code != c.status || c.code != "" && storetest.ErrorCode(t, w) != c.code {
 			t.Errorf("%s: %d %s", c.path, w.Code, w.Body)
 		}
 	}
-	w := ask(h, "GET", "/v2/library/a/tags/list?ns=docker.io&n=1")
+	w := storetest.Ask(h, "GET", "/v2/library/a/tags/list?ns=docker.io&n=1")
 	if body := w.Body.String(); body != `{"name":"library/a","tags":["v1"]}`+"\n" {
 		t.Errorf("the list is under another name than was asked for: %s", body)
 	}
@@ -152,9 +153,9 @@ func TestAPanicBecomesAnAnswerOrABrokenConnection(t *testing.T) {
 		w.Write([]byte("half"))
 		panic("nil platform")
 	})
-	h := handler(t, opened(t, folder(t)), o)
-	w := ask(h, "GET", "/v2/early/manifests/v1")
-	if w.Code != 500 || errorCode(t, w) != "UNKNOWN" || !strings.Contains(log.String(), "nil platform") || strings.Contains(w.Body.String(), "platform") {
+	h := handler(t, opened(t, storetest.Folder(t)), o)
+	w := storetest.Ask(h, "GET", "/v2/early/manifests/v1")
+	if w.Code != 500 || storetest.ErrorCode(t, w) != "UNKNOWN" || !strings.Contains(log.String(), "nil platform") || strings.Contains(w.Body.String(), "platform") {
 		t.Errorf("got %d %q, log %q", w.Code, w.Body, log.String())
 	}
 	defer func() {
@@ -162,5 +163,5 @@ func TestAPanicBecomesAnAnswerOrABrokenConnection(t *testing.T) {
 			t.Errorf("a panic after the answer began ends with %v", p)
 		}
 	}()
-	ask(h, "PUT", "/v2/late/manifests/v1")
+	storetest.Ask(h, "PUT", "/v2/late/manifests/v1")
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+
+	"lastro/store/storetest"
 )
 
 func TestConditions(t *testing.T) {
@@ -40,9 +42,9 @@ func TestConditions(t *testing.T) {
 }
 
 func TestARangeHoldsOnlyForTheContentThatTheClientHas(t *testing.T) {
-	s := opened(t, folder(t))
-	m := newImage("a", false)
-	m.put(t, s, "a", "v1")
+	s := opened(t, storetest.Folder(t))
+	m := storetest.New("a")
+	m.MustPut(t, s, "a", "v1")
 	h := handler(t, s, Options{})
 	d := digest.FromString("shared").String()
 	for _, c := range []struct {
@@ -54,15 +56,15 @@ func TestARangeHoldsOnlyForTheContentThatTheClientHas(t *testing.T) {
 		{"another", `"sha256:x"`, 200},
 		{"a weak tag", `W/"` + d + `"`, 200},
 	} {
-		w := ask(h, "GET", "/v2/a/blobs/"+d, "Range", "bytes=1-2", "If-Range", c.ifRange)
+		w := storetest.Ask(h, "GET", "/v2/a/blobs/"+d, "Range", "bytes=1-2", "If-Range", c.ifRange)
 		if w.Code != c.status {
 			t.Errorf("%s: %d", c.name, w.Code)
 		}
 	}
-	if w := ask(h, "GET", "/v2/a/blobs/"+d, "If-Match", `"x"`); w.Code != 412 {
+	if w := storetest.Ask(h, "GET", "/v2/a/blobs/"+d, "If-Match", `"x"`); w.Code != 412 {
 		t.Errorf("a match that fails: %d", w.Code)
 	}
-	if w := ask(h, "GET", "/v2/a/manifests/v1", "Range", "bytes=1-2"); w.Code != 200 {
+	if w := storetest.Ask(h, "GET", "/v2/a/manifests/v1", "Range", "bytes=1-2"); w.Code != 200 {
 		t.Errorf("a range of a manifest: %d", w.Code)
 	}
 }

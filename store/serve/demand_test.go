@@ -21,6 +21,7 @@ import (
 
 	"lastro/mirror"
 	"lastro/store/serve/spec"
+	"lastro/store/storetest"
 )
 
 // demand is an upstream: what it has, and its error for everything else.
@@ -77,9 +78,9 @@ func (d *demand) Blob(_ context.Context, repo string, want digest.Digest) (mirro
 }
 
 func TestWhatIsNotHereIsAskedFor(t *testing.T) {
-	s := opened(t, folder(t))
-	m := newImage("a", false)
-	m.put(t, s, "a", "v1")
+	s := opened(t, storetest.Folder(t))
+	m := storetest.New("a")
+	m.MustPut(t, s, "a", "v1")
 	blob := bytes.Repeat([]byte("0123456789"), 100_000)
 	raw := []byte(`{"schemaVersion":2,"manifests":[]}`)
 	far, coming := digest.FromBytes(blob), digest.FromBytes(raw)
@@ -93,7 +94,7 @@ func TestWhatIsNotHereIsAskedFor(t *testing.T) {
 		body       string
 		asked      []string
 	}{
-		{"a manifest that is here", "/v2/a/manifests/v1", nil, 200, string(m.content[m.root.Digest]), []string{"a:v1"}},
+		{"a manifest that is here", "/v2/a/manifests/v1", nil, 200, string(m.Content[m.Root.Digest]), []string{"a:v1"}},
 		{"a manifest that is nowhere", "/v2/a/manifests/v3", nil, 404, "", []string{"a:v3"}},
 		{"a manifest that comes", "/v2/a/manifests/v2", nil, 200, string(raw), []string{"a:v2"}},
 		{"a manifest that comes, by digest", "/v2/a/manifests/" + coming.String(), nil, 200, string(raw), []string{"a:" + coming.String()}},
@@ -109,7 +110,7 @@ func TestWhatIsNotHereIsAskedFor(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			for _, method := range []string{"GET", "HEAD"} {
 				d.asked = nil
-				w := ask(h, method, c.path, c.headers...)
+				w := storetest.Ask(h, method, c.path, c.headers...)
 				if w.Code != c.status || method == "GET" && c.status != 404 && w.Body.String() != c.body || method == "HEAD" && c.status < 400 && w.Body.Len() > 0 {
 					t.Errorf("%s: got %d and %d bytes, want %d and %d", method, w.Code, w.Body.Len(), c.status, len(c.body))
 				}
@@ -138,16 +139,16 @@ func TestWhatAnUpstreamCannotGiveIsSaid(t *testing.T) {
 	}{
 		{"what is nowhere", fmt.Errorf("docker.io/a: %w", fs.ErrNotExist), 404, spec.ManifestUnknown, "a has no manifest v1"},
 		{"an image that is held", fmt.Errorf("a: %w", &mirror.WithheldError{Repo: "a", Tag: "v1", Reason: "held until tomorrow"}), 404, spec.ManifestUnknown, "a:v1: held until tomorrow"},
-		{"an upstream that throttles", fmt.Errorf("a: %w", &mirror.ThrottledError{Host: "docker.io", Until: epoch.Add(1500 * time.Millisecond)}), 429, spec.TooManyRequests, "docker.io limits requests: try again in 2 s"},
-		{"an upstream that throttled until now", &mirror.ThrottledError{Host: "docker.io", Until: epoch}, 429, spec.TooManyRequests, "in 1 s"},
+		{"an upstream that throttles", fmt.Errorf("a: %w", &mirror.ThrottledError{Host: "docker.io", Until: storetest.Now().Add(1500 * time.Millisecond)}), 429, spec.TooManyRequests, "docker.io limits requests: try again in 2 s"},
+		{"an upstream that throttled until now", &mirror.ThrottledError{Host: "docker.io", Until: storetest.Now()}, 429, spec.TooManyRequests, "in 1 s"},
 		{"an upstream that fails", errors.New("resolve docker.io/a:v1: 500 Internal Server Error"), 502, spec.Unavailable, "docker.io/a:v1: 500"},
 		{"an address with a secret", fmt.Errorf("docker.io/a: %w", signed), 502, spec.Unavailable, "https://cdn.example/blob\\\": connection refused"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			h := handler(t, opened(t, folder(t)), Options{Demand: &demand{t: t, missing: c.err}, Now: func() time.Time { return epoch }})
+			h := handler(t, opened(t, storetest.Folder(t)), Options{Demand: &demand{t: t, missing: c.err}, Now: storetest.Now})
 			for _, path := range []string{"/v2/a/manifests/v1", "/v2/a/blobs/" + digest.FromString("x").String()} {
-				w := ask(h, "GET", path)
-				code := errorCode(t, w)
+				w := storetest.Ask(h, "GET", path)
+				code := storetest.ErrorCode(t, w)
 				if strings.Contains(path, "blobs") && c.code == spec.ManifestUnknown {
 					c.code, c.says = spec.BlobUnknown, ""
 				}
@@ -177,7 +178,7 @@ func TestAStreamThatBreaksIsNeverTakenForWhole(t *testing.T) {
 	blob := bytes.Repeat([]byte("0123456789"), 10_000)
 	far := digest.FromBytes(blob)
 	d := &demand{t: t, blobs: map[digest.Digest][]byte{far: blob}}
-	server := httptest.NewServer(handler(t, opened(t, folder(t)), Options{Demand: d}))
+	server := httptest.NewServer(handler(t, opened(t, storetest.Folder(t)), Options{Demand: d}))
 	defer server.Close()
 	get := func(header string) (status int, n int64, err error) {
 		r, _ := http.NewRequestWithContext(t.Context(), "GET", server.URL+"/v2/a/blobs/"+far.String(), nil)
@@ -214,9 +215,9 @@ func TestAStreamThatBreaksIsNeverTakenForWhole(t *testing.T) {
 }
 
 func TestPullsAreToldOf(t *testing.T) {
-	s := opened(t, folder(t))
-	m := newImage("a", false)
-	m.put(t, s, "docker.io/a", "v1")
+	s := opened(t, storetest.Folder(t))
+	m := storetest.New("a")
+	m.MustPut(t, s, "docker.io/a", "v1")
 	var told []string
 	h := handler(t, s, Options{
 		Names: func(_, name string) (string, bool) { return "docker.io/" + name, true },
@@ -224,14 +225,14 @@ func TestPullsAreToldOf(t *testing.T) {
 			told = append(told, repo+":"+tag+"@"+d.String())
 		},
 	})
-	root := m.root.Digest.String()
-	ask(h, "GET", "/v2/a/manifests/v1")
-	ask(h, "GET", "/v2/a/manifests/"+root)
-	ask(h, "HEAD", "/v2/a/manifests/v1")
-	ask(h, "GET", "/v2/a/manifests/v1", "If-None-Match", root)
-	ask(h, "GET", "/v2/a/manifests/v2")
-	ask(h, "GET", "/v2/a/blobs/"+digest.FromString("shared").String())
-	ask(h, "GET", "/v2/a/tags/list")
+	root := m.Root.Digest.String()
+	storetest.Ask(h, "GET", "/v2/a/manifests/v1")
+	storetest.Ask(h, "GET", "/v2/a/manifests/"+root)
+	storetest.Ask(h, "HEAD", "/v2/a/manifests/v1")
+	storetest.Ask(h, "GET", "/v2/a/manifests/v1", "If-None-Match", root)
+	storetest.Ask(h, "GET", "/v2/a/manifests/v2")
+	storetest.Ask(h, "GET", "/v2/a/blobs/"+digest.FromString("shared").String())
+	storetest.Ask(h, "GET", "/v2/a/tags/list")
 	if diff := cmp.Diff([]string{"docker.io/a:v1@" + root, "docker.io/a:@" + root}, told); diff != "" {
 		t.Error(diff)
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"lastro/store/serve/spec"
+	"lastro/store/storetest"
 )
 
 // difference is an answer that is not distribution's, and what asks for it.
@@ -197,21 +198,21 @@ func newStock(t testing.TB) stock {
 		factory.Register("given", given{})
 		logrus.SetOutput(io.Discard)
 	})
-	s := opened(t, folder(t))
-	m, plain := newImage("a", true), &image{}
-	m.put(t, s, "a", "v1")
-	m.put(t, s, "a", "v1.1-x_y")
-	m.put(t, s, "b/manifests", "latest")
-	plain.single("plain", nil)
-	plain.put(t, s, "a", "plain")
-	docker := &image{}
-	config, layer := docker.blob("", []byte(`{}`)), docker.blob("", bytes.Repeat([]byte("0123456789"), 10_000))
-	docker.manifest(map[string]any{
+	s := opened(t, storetest.Folder(t))
+	m, plain := storetest.Sparse("a"), &storetest.Image{}
+	m.MustPut(t, s, "a", "v1")
+	m.MustPut(t, s, "a", "v1.1-x_y")
+	m.MustPut(t, s, "b/manifests", "latest")
+	plain.Single("plain", nil)
+	plain.MustPut(t, s, "a", "plain")
+	docker := &storetest.Image{}
+	config, layer := docker.Blob("", []byte(`{}`)), docker.Blob("", bytes.Repeat([]byte("0123456789"), 10_000))
+	docker.Manifest(map[string]any{
 		"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
 		"config": map[string]any{"mediaType": "application/vnd.docker.container.image.v1+json", "size": config.Size, "digest": config.Digest},
 		"layers": []any{map[string]any{"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "size": layer.Size, "digest": layer.Digest}},
 	})
-	docker.put(t, s, "a/b", "docker")
+	docker.MustPut(t, s, "a/b", "docker")
 
 	c := &configuration.Configuration{Storage: configuration.Storage{"given": {"driver": s.Driver()}, "maintenance": {"uploadpurging": map[any]any{"enabled": false}}}}
 	c.HTTP.RelativeURLs = true
@@ -219,11 +220,11 @@ func newStock(t testing.TB) stock {
 	out := stock{ours: handler(t, s, Options{}), theirs: handlers.NewApp(context.Background(), c)}
 	out.repos = []string{"a", "a/b", "b/manifests", "nowhere", "A", "a//b", "a/../a", "_a", "b"}
 	out.refs = []string{"v1", "v1.1-x_y", "latest", "docker", "plain", "v2", "-x", "sha256:x", "", "uploads", "list", digest.FromString("nowhere").String(), digest.SHA512.FromString("shared").String(), strings.ToUpper(digest.FromString("shared").Encoded())}
-	for _, m := range []*image{m, plain, docker} {
-		for d := range m.content {
+	for _, m := range []*storetest.Image{m, plain, docker} {
+		for d := range m.Content {
 			out.refs = append(out.refs, d.String())
 		}
-		for _, d := range m.absent {
+		for _, d := range m.Absent {
 			out.refs = append(out.refs, d.String())
 		}
 	}

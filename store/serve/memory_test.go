@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+
+	"lastro/store/storetest"
 )
 
 func TestMemoryIsBoundedAndKeepsWhatIsAskedFor(t *testing.T) {
@@ -43,17 +45,17 @@ func TestMemoryIsBoundedAndKeepsWhatIsAskedFor(t *testing.T) {
 }
 
 func TestARememberedManifestIsServedByWhoServesIt(t *testing.T) {
-	s := opened(t, folder(t))
-	m := newImage("a", false)
-	m.put(t, s, "a", "v1")
-	newImage("b", false).put(t, s, "b", "v1")
+	s := opened(t, storetest.Folder(t))
+	m := storetest.New("a")
+	m.MustPut(t, s, "a", "v1")
+	storetest.New("b").MustPut(t, s, "b", "v1")
 	h := handler(t, s, Options{})
-	root := m.root.Digest.String()
+	root := m.Root.Digest.String()
 	for range 2 {
-		if w := ask(h, "GET", "/v2/a/manifests/"+root); w.Code != 200 {
+		if w := storetest.Ask(h, "GET", "/v2/a/manifests/"+root); w.Code != 200 {
 			t.Fatalf("got %d", w.Code)
 		}
-		if w := ask(h, "GET", "/v2/b/manifests/"+root); w.Code != 404 {
+		if w := storetest.Ask(h, "GET", "/v2/b/manifests/"+root); w.Code != 404 {
 			t.Errorf("a repository that does not serve it: %d", w.Code)
 		}
 	}

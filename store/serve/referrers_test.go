@@ -11,28 +11,30 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lastro/store/storetest"
 )
 
 func TestReferrersOfTheFallbackTagAreListed(t *testing.T) {
-	s := opened(t, folder(t))
-	m := newImage("a", false)
-	m.put(t, s, "a", "v1")
+	s := opened(t, storetest.Folder(t))
+	m := storetest.New("a")
+	m.MustPut(t, s, "a", "v1")
 	h := handler(t, s, Options{})
-	tag := "sha256-" + m.root.Digest.Encoded()
-	signature := m.manifests[len(m.manifests)-2].Descriptor
+	tag := "sha256-" + m.Root.Digest.Encoded()
+	signature := m.Manifests[len(m.Manifests)-2].Descriptor
 
 	// An old attachment, which names no subject, one that is known already, and
 	// one that is not here.
-	old := &image{}
-	attached := old.single("old", nil)
+	old := &storetest.Image{}
+	attached := old.Single("old", nil)
 	attached.ArtifactType, attached.Annotations = "application/vnd.example.old", map[string]string{"by": "a client"}
 	absent := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("absent"), Size: 1}
-	old.absent = []digest.Digest{absent.Digest}
-	old.index(attached, signature, absent)
-	old.put(t, s, "a", tag)
+	old.Absent = []digest.Digest{absent.Digest}
+	old.Index(attached, signature, absent)
+	old.MustPut(t, s, "a", tag)
 
 	list := func(query string) (digests []string) {
-		for _, d := range index(t, h, "/v2/a/referrers/"+m.root.Digest.String()+query).Manifests {
+		for _, d := range index(t, h, "/v2/a/referrers/"+m.Root.Digest.String()+query).Manifests {
 			digests = append(digests, d.Digest.String())
 		}
 		return digests
@@ -47,9 +49,9 @@ func TestReferrersOfTheFallbackTagAreListed(t *testing.T) {
 	}
 
 	// What is under the tag and no index lists nothing.
-	other := &image{}
-	other.single("other", nil)
-	other.put(t, s, "a", tag)
+	other := &storetest.Image{}
+	other.Single("other", nil)
+	other.MustPut(t, s, "a", tag)
 	if diff := cmp.Diff([]string{signature.Digest.String()}, list("")); diff != "" {
 		t.Error(diff)
 	}
@@ -58,7 +60,7 @@ func TestReferrersOfTheFallbackTagAreListed(t *testing.T) {
 // index asks for an index.
 func index(t testing.TB, h http.Handler, target string) (out ocispec.Index) {
 	t.Helper()
-	w := ask(h, "GET", target)
+	w := storetest.Ask(h, "GET", target)
 	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || w.Code != 200 || w.Header().Get("Content-Type") != ocispec.MediaTypeImageIndex || out.Manifests == nil {
 		t.Fatalf("%s: %d %q", target, w.Code, w.Body)
 	}
@@ -66,29 +68,27 @@ func index(t testing.TB, h http.Handler, target string) (out ocispec.Index) {
 }
 
 func TestManyReferrersComeInPages(t *testing.T) {
-	s := opened(t, folder(t))
-	m := newImage("a", false)
-	root := m.root
+	s := opened(t, storetest.Folder(t))
+	m := storetest.New("a")
 	var want []string
 	for i := range 6 {
-		d := m.manifest(ocispec.Manifest{
-			MediaType: ocispec.MediaTypeImageManifest, ArtifactType: fmt.Sprintf("x/y%d", i%2), Subject: &root,
+		d := m.Manifest(ocispec.Manifest{
+			MediaType: ocispec.MediaTypeImageManifest, ArtifactType: fmt.Sprintf("x/y%d", i%2), Subject: &m.Root,
 			Config: ocispec.DescriptorEmptyJSON, Annotations: map[string]string{"long": strings.Repeat("x", 1<<20), "n": fmt.Sprint(i)},
 		})
-		m.blob("", []byte("{}"))
+		m.Blob("", []byte("{}"))
 		if i%2 == 0 {
 			want = append(want, d.Digest.String())
 		}
 	}
 	slices.Sort(want)
-	m.root = root
-	m.put(t, s, "a", "v1")
+	m.MustPut(t, s, "a", "v1")
 	h := handler(t, s, Options{})
 	for query, atLeast := range map[string]int{"": 7, "?artifactType=x/y0": 3, "?ns=x&artifactType=x/y0": 3} {
 		var got []string
 		pages := 0
-		for target := "/v2/a/referrers/" + root.Digest.String() + query; target != ""; pages++ {
-			w := ask(h, "GET", target)
+		for target := "/v2/a/referrers/" + m.Root.Digest.String() + query; target != ""; pages++ {
+			w := storetest.Ask(h, "GET", target)
 			if w.Body.Len() > 4<<20 {
 				t.Errorf("%s: a page of %d bytes", target, w.Body.Len())
 			}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,7 +16,19 @@ import (
 
 	"lastro/store"
 	"lastro/store/layout"
+	"lastro/store/storetest"
 )
+
+// opened is a new store in dir.
+func opened(t testing.TB, dir string) *store.Store {
+	t.Helper()
+	s, err := store.Open(dir, store.Options{Now: storetest.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
 
 func handler(t testing.TB, s *store.Store, o Options) http.Handler {
 	t.Helper()
@@ -28,37 +39,13 @@ func handler(t testing.TB, s *store.Store, o Options) http.Handler {
 	return h
 }
 
-// ask sends one request; headers are pairs.
-func ask(h http.Handler, method, target string, headers ...string) *httptest.ResponseRecorder {
-	r := httptest.NewRequest(method, target, nil)
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
-	}
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
-	return w
-}
-
-// errorCode is the code of an error body of the distribution-spec.
-func errorCode(t testing.TB, w *httptest.ResponseRecorder) string {
-	t.Helper()
-	var body struct {
-		Errors []struct{ Code, Message string }
-	}
-	if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || len(body.Errors) != 1 {
-		t.Errorf("body %q: %v", w.Body, err)
-		return ""
-	}
-	return body.Errors[0].Code
-}
-
 func TestPullsAreAnsweredExactly(t *testing.T) {
-	s := opened(t, folder(t))
-	m := newImage("a", true)
-	m.put(t, s, "lib/a", "v1")
+	s := opened(t, storetest.Folder(t))
+	m := storetest.Sparse("a")
+	m.MustPut(t, s, "lib/a", "v1")
 	h := handler(t, s, Options{})
-	root, layer := m.root.Digest.String(), digest.FromString("shared").String()
-	raw := string(m.content[m.root.Digest])
+	root, layer := m.Root.Digest.String(), digest.FromString("shared").String()
+	raw := string(m.Content[m.Root.Digest])
 	index, octets := ocispec.MediaTypeImageIndex, "application/octet-stream"
 	for _, c := range []struct {
 		name, path string
@@ -79,7 +66,7 @@ func TestPullsAreAnsweredExactly(t *testing.T) {
 		{"a blob that the client has", "/v2/lib/a/blobs/" + layer, []string{"If-None-Match", `"` + layer + `"`}, 304, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := ask(h, "GET", c.path, c.headers...)
+			w := storetest.Ask(h, "GET", c.path, c.headers...)
 			if w.Code != c.status || w.Body.String() != c.body {
 				t.Errorf("got %d %q", w.Code, w.Body)
 			}
@@ -89,7 +76,7 @@ func TestPullsAreAnsweredExactly(t *testing.T) {
 			if w.Header().Get("Docker-Distribution-Api-Version") != "registry/2.0" {
 				t.Errorf("headers %v", w.Header())
 			}
-			head := ask(h, "HEAD", c.path, c.headers...)
+			head := storetest.Ask(h, "HEAD", c.path, c.headers...)
 			if head.Code != c.status || head.Body.Len() > 0 && c.path != "/v2/" { // net/http drops the body
 				t.Errorf("HEAD: got %d %q", head.Code, head.Body)
 			}
@@ -103,19 +90,19 @@ func TestPullsAreAnsweredExactly(t *testing.T) {
 			}
 		})
 	}
-	if w := ask(h, "GET", "/v2/lib/a/blobs/"+layer, "Range", "bytes=100-"); w.Code != 416 {
+	if w := storetest.Ask(h, "GET", "/v2/lib/a/blobs/"+layer, "Range", "bytes=100-"); w.Code != 416 {
 		t.Errorf("a range behind the end: %d", w.Code)
 	}
-	if w := ask(h, "HEAD", "/v2/lib/a/manifests/v1"); w.Header().Get("Content-Length") != fmt.Sprint(len(raw)) || w.Header().Get("Etag") != `"`+root+`"` {
+	if w := storetest.Ask(h, "HEAD", "/v2/lib/a/manifests/v1"); w.Header().Get("Content-Length") != fmt.Sprint(len(raw)) || w.Header().Get("Etag") != `"`+root+`"` {
 		t.Errorf("HEAD: %v", w.Header())
 	}
 }
 
 func TestWhatIsNotHereIsRefusedInTheSpecsWords(t *testing.T) {
-	s := opened(t, folder(t))
-	m := newImage("a", true)
-	m.put(t, s, "lib/a", "v1")
-	newImage("b", false).put(t, s, "lib/b", "v1")
+	s := opened(t, storetest.Folder(t))
+	m := storetest.Sparse("a")
+	m.MustPut(t, s, "lib/a", "v1")
+	storetest.New("b").MustPut(t, s, "lib/b", "v1")
 	h := handler(t, s, Options{})
 	unknown, foreign := digest.FromString("unknown").String(), digest.FromString("layer of b-amd64").String()
 	for _, c := range []struct {
@@ -125,7 +112,7 @@ func TestWhatIsNotHereIsRefusedInTheSpecsWords(t *testing.T) {
 	}{
 		{"an unknown tag", "/v2/lib/a/manifests/v2", 404, "MANIFEST_UNKNOWN"},
 		{"an unknown digest", "/v2/lib/a/manifests/" + unknown, 404, "MANIFEST_UNKNOWN"},
-		{"a child that was left out", "/v2/lib/a/manifests/" + m.absent[0].String(), 404, "MANIFEST_UNKNOWN"},
+		{"a child that was left out", "/v2/lib/a/manifests/" + m.Absent[0].String(), 404, "MANIFEST_UNKNOWN"},
 		{"an unknown repository", "/v2/nowhere/manifests/v1", 404, "MANIFEST_UNKNOWN"},
 		{"an unknown blob", "/v2/lib/a/blobs/" + unknown, 404, "BLOB_UNKNOWN"},
 		{"a blob of another repository", "/v2/lib/a/blobs/" + foreign, 404, "BLOB_UNKNOWN"},
@@ -141,31 +128,31 @@ func TestWhatIsNotHereIsRefusedInTheSpecsWords(t *testing.T) {
 		{"a number below zero", "/v2/_catalog?n=-1", 400, "PAGINATION_NUMBER_INVALID"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := ask(h, "GET", c.path)
-			if code := errorCode(t, w); w.Code != c.status || code != c.code {
+			w := storetest.Ask(h, "GET", c.path)
+			if code := storetest.ErrorCode(t, w); w.Code != c.status || code != c.code {
 				t.Errorf("got %d %s", w.Code, code)
 			}
 		})
 	}
 	for _, path := range []string{"/v2/../../lastro/ledger.db", "/../ledger.db", "/v2/lib/a/blobs/../../../ledger.db", "/metrics", "/debug/vars"} {
-		if w := ask(h, "GET", path); w.Code == 200 {
+		if w := storetest.Ask(h, "GET", path); w.Code == 200 {
 			t.Errorf("%s: %d", path, w.Code)
 		}
 	}
 }
 
 func TestPushesAndDeletesAreRefused(t *testing.T) {
-	s := opened(t, folder(t))
-	m := newImage("a", false)
-	m.put(t, s, "a", "v1")
+	s := opened(t, storetest.Folder(t))
+	m := storetest.New("a")
+	m.MustPut(t, s, "a", "v1")
 	h := handler(t, s, Options{})
 	for _, c := range [][2]string{
 		{"POST", "/v2/a/blobs/uploads/"}, {"POST", "/v2/a/blobs/uploads/?mount=sha256:x&from=b"}, {"PATCH", "/v2/a/blobs/uploads/x"},
-		{"PUT", "/v2/a/manifests/v1"}, {"DELETE", "/v2/a/manifests/v1"}, {"DELETE", "/v2/a/manifests/" + m.root.Digest.String()},
+		{"PUT", "/v2/a/manifests/v1"}, {"DELETE", "/v2/a/manifests/v1"}, {"DELETE", "/v2/a/manifests/" + m.Root.Digest.String()},
 		{"DELETE", "/v2/a/blobs/" + digest.FromString("shared").String()}, {"POST", "/v2/"}, {"PUT", "/"}, {"GET", "/v2/a/blobs/uploads/x"},
 	} {
-		w := ask(h, c[0], c[1])
-		if code := errorCode(t, w); w.Code != 405 || code != "UNSUPPORTED" || w.Header().Get("Allow") != "GET, HEAD" || w.Header().Get("Content-Type") != "application/json" {
+		w := storetest.Ask(h, c[0], c[1])
+		if code := storetest.ErrorCode(t, w); w.Code != 405 || code != "UNSUPPORTED" || w.Header().Get("Allow") != "GET, HEAD" || w.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("%v: %d %s %v", c, w.Code, code, w.Header())
 		}
 	}
@@ -175,7 +162,7 @@ func TestPushesAndDeletesAreRefused(t *testing.T) {
 func follow(t testing.TB, h http.Handler, target, key string) (names []string, pages int) {
 	t.Helper()
 	for target != "" {
-		w := ask(h, "GET", target)
+		w := storetest.Ask(h, "GET", target)
 		var body map[string]json.RawMessage
 		var page []string
 		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || w.Code != 200 {
@@ -193,15 +180,15 @@ func follow(t testing.TB, h http.Handler, target, key string) (names []string, p
 }
 
 func TestListsComeInPages(t *testing.T) {
-	dir := folder(t)
+	dir := storetest.Folder(t)
 	s := opened(t, dir)
-	m := newImage("a", false)
+	m := storetest.New("a")
 	tags, repos := []string{"A", "v1", "v10", "v2", "w"}, []string{"a", "a/b", "a-b", "b/c"}
 	for _, tag := range tags {
-		m.put(t, s, "a", tag)
+		m.MustPut(t, s, "a", tag)
 	}
 	for _, repo := range repos[1:] {
-		m.put(t, s, repo, "v1")
+		m.MustPut(t, s, repo, "v1")
 	}
 	// A crash leaves folders of tags without a link, or with an empty one.
 	for _, text := range []string{"v11/current", "v12/index"} {
@@ -235,14 +222,14 @@ func TestListsComeInPages(t *testing.T) {
 }
 
 func TestReferrersAreThoseThatAreServed(t *testing.T) {
-	s := opened(t, folder(t))
-	m := newImage("a", false)
-	m.put(t, s, "a", "v1")
+	s := opened(t, storetest.Folder(t))
+	m := storetest.New("a")
+	m.MustPut(t, s, "a", "v1")
 	h := handler(t, s, Options{})
 	kind := "application/vnd.example.signature"
 	list := func(query string) ocispec.Index {
 		var out ocispec.Index
-		w := ask(h, "GET", "/v2/a/referrers/"+m.root.Digest.String()+query)
+		w := storetest.Ask(h, "GET", "/v2/a/referrers/"+m.Root.Digest.String()+query)
 		if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || w.Code != 200 || w.Header().Get("Content-Type") != ocispec.MediaTypeImageIndex || out.Manifests == nil {
 			t.Fatalf("%d %q", w.Code, w.Body)
 		}
@@ -261,21 +248,21 @@ func TestReferrersAreThoseThatAreServed(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	// The ledger knows of more when a publication was cut short.
-	late := &image{}
-	late.single("late", &m.root)
-	if err := s.Ledger().RecordGraph(t.Context(), "a", late.manifests, nil); err != nil {
+	late := &storetest.Image{}
+	late.Single("late", &m.Root)
+	if err := s.Ledger().RecordGraph(t.Context(), "a", late.Manifests, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := list("").Manifests; len(got) != 1 {
 		t.Errorf("one that is not served is listed: %+v", got)
 	}
-	if w := ask(h, "GET", "/v2/nowhere/referrers/"+m.root.Digest.String()); w.Code != 200 {
+	if w := storetest.Ask(h, "GET", "/v2/nowhere/referrers/"+m.Root.Digest.String()); w.Code != 200 {
 		t.Errorf("an unknown repository: %d", w.Code)
 	}
 }
 
 func TestManifestsThatDistributionRefusesAreServed(t *testing.T) {
-	s := opened(t, folder(t))
+	s := opened(t, storetest.Folder(t))
 	h := handler(t, s, Options{})
 	for name, document := range map[string]any{
 		"larger than 4 MiB":           map[string]any{"schemaVersion": 2, "mediaType": ocispec.MediaTypeImageIndex, "manifests": []any{}, "annotations": map[string]string{"x": strings.Repeat("x", 5<<20)}},
@@ -283,25 +270,25 @@ func TestManifestsThatDistributionRefusesAreServed(t *testing.T) {
 		"of a type that nobody knows": map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.example.thing+json"},
 		"without a media type":        map[string]any{"schemaVersion": 2, "manifests": []any{}},
 	} {
-		m := &image{}
-		parsed := m.manifest(document)
-		raw := m.content[parsed.Digest]
-		m.put(t, s, "a", "v1")
-		if w := ask(h, "GET", "/v2/a/manifests/v1"); w.Code != 200 || !bytes.Equal(w.Body.Bytes(), raw) || w.Header().Get("Content-Type") != parsed.MediaType {
+		m := &storetest.Image{}
+		parsed := m.Manifest(document)
+		raw := m.Content[parsed.Digest]
+		m.MustPut(t, s, "a", "v1")
+		if w := storetest.Ask(h, "GET", "/v2/a/manifests/v1"); w.Code != 200 || !bytes.Equal(w.Body.Bytes(), raw) || w.Header().Get("Content-Type") != parsed.MediaType {
 			t.Errorf("%s: %d %v", name, w.Code, w.Header())
 		}
 	}
 }
 
 func TestADamagedManifestIsNotServed(t *testing.T) {
-	s := opened(t, folder(t))
-	m := newImage("a", false)
-	m.put(t, s, "a", "v1")
-	if err := s.Driver().PutContent(t.Context(), "/"+layout.Data(m.root.Digest), bytes.ToUpper(m.content[m.root.Digest])); err != nil {
+	s := opened(t, storetest.Folder(t))
+	m := storetest.New("a")
+	m.MustPut(t, s, "a", "v1")
+	if err := s.Driver().PutContent(t.Context(), "/"+layout.Data(m.Root.Digest), bytes.ToUpper(m.Content[m.Root.Digest])); err != nil {
 		t.Fatal(err)
 	}
-	w := ask(handler(t, s, Options{}), "GET", "/v2/a/manifests/v1")
-	if w.Code != 500 || errorCode(t, w) != "UNKNOWN" {
+	w := storetest.Ask(handler(t, s, Options{}), "GET", "/v2/a/manifests/v1")
+	if w.Code != 500 || storetest.ErrorCode(t, w) != "UNKNOWN" {
 		t.Errorf("got %d %q", w.Code, w.Body)
 	}
 }

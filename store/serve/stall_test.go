@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"lastro/store/storetest"
 )
 
 // stalled asks for something and then takes nothing. It returns when the
@@ -47,24 +49,23 @@ func stalled(t *testing.T, h http.Handler, path string) {
 }
 
 // padded is an image with a large layer and a large manifest.
-func padded(name string, size int) (m *image, layer digest.Digest) {
-	m = &image{}
+func padded(name string, size int) (m *storetest.Image, layer digest.Digest) {
+	m = &storetest.Image{}
 	data := bytes.Repeat([]byte(name), size/len(name))
-	layer = m.blob("", data).Digest
-	root := m.manifest(map[string]any{
+	layer = m.Blob("", data).Digest
+	m.Manifest(map[string]any{
 		"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
 		"config":      map[string]any{"mediaType": "x/y", "digest": layer, "size": len(data)},
 		"layers":      []any{},
 		"annotations": map[string]string{"x": string(bytes.Repeat([]byte("x"), 3<<20))},
 	})
-	m.root = root
 	return m, layer
 }
 
 func TestAClientThatTakesNothingIsCutOff(t *testing.T) {
-	s := opened(t, folder(t))
+	s := opened(t, storetest.Folder(t))
 	m, layer := padded("stalled", 8<<20)
-	m.put(t, s, "a", "v1")
+	m.MustPut(t, s, "a", "v1")
 	h := handler(t, s, Options{Patience: 50 * time.Millisecond})
 	far := bytes.Repeat([]byte("x"), 8<<20)
 	d := &demand{t: t, blobs: map[digest.Digest][]byte{digest.FromBytes(far): far}}
@@ -107,7 +108,7 @@ func (d *deadlined) Write(p []byte) (int, error) {
 }
 
 func TestAClientWaitsForAnUpstreamAsLongAsItTakes(t *testing.T) {
-	s := opened(t, folder(t))
+	s := opened(t, storetest.Folder(t))
 	synctest.Test(t, func(t *testing.T) {
 		data := bytes.Repeat([]byte("slow"), 1000)
 		d := &demand{t: t, blobs: map[digest.Digest][]byte{digest.FromBytes(data): data}}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strconv"
 	"testing"
 	"time"
@@ -16,6 +15,7 @@ import (
 
 	"lastro/store"
 	"lastro/store/serve"
+	"lastro/store/storetest"
 )
 
 // client talks to a whole registry in this process.
@@ -74,7 +74,7 @@ func (c *client) must(status int, method, target, body string, header ...string)
 func (c *client) refused(status int, code, method, target, body string, header ...string) string {
 	c.Helper()
 	w := c.do(method, target, body, header...)
-	if w.Code != status || errorCode(c, w) != code {
+	if w.Code != status || storetest.ErrorCode(c, w) != code {
 		c.Errorf("%s %.120s: %d %s, want %d %s", method, target, w.Code, w.Body, status, code)
 	}
 	return w.Body.String()
@@ -142,15 +142,3 @@ func byDigest(repo string, d document) string {
 }
 
 func blobPath(repo string, d digest.Digest) string { return "/v2/" + repo + "/blobs/" + d.String() }
-
-// memory is a folder in memory where there is one: these tests are about what
-// is written, not about how fast.
-func memory(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "lastro-push-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}

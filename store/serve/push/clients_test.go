@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"lastro/mirror/sample"
+	"lastro/store/storetest"
 )
 
 // installed returns the path of a peer that comes as a system package. Where it
@@ -70,7 +71,7 @@ func TestRealClientsPush(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			client := c.find(t, c.name)
-			address := registry(t, newClient(t, memory(t), everybody()).store, everybody())
+			address := registry(t, newClient(t, storetest.Folder(t), everybody()).store, everybody())
 			for _, e := range upstream.Expect() {
 				if e.Attached || e.Repo == c.not || e.Repo == "apps/web" && e.Tag != "latest" {
 					continue
@@ -108,7 +109,7 @@ func TestAnArchiveIsPushed(t *testing.T) {
 		t.Fatal(err)
 	}
 	crane, archive := tool(t, "crane"), filepath.Join(t.TempDir(), "image.tar")
-	address := registry(t, newClient(t, memory(t), everybody()).store, everybody())
+	address := registry(t, newClient(t, storetest.Folder(t), everybody()).store, everybody())
 	command(t, crane, "pull", "--insecure", upstream.Addr()+"/library/tools:amd64", archive)
 	command(t, crane, "push", "--insecure", archive, address+"/local/tools:v1")
 	if _, err := sample.Pull(t.Context(), "http://"+address, "local/tools", "v1"); err != nil {
@@ -119,7 +120,7 @@ func TestAnArchiveIsPushed(t *testing.T) {
 func TestAnArtifactIsAttachedAndDiscovered(t *testing.T) {
 	t.Parallel()
 	oras := tool(t, "oras")
-	c := newClient(t, memory(t), everybody())
+	c := newClient(t, storetest.Folder(t), everybody())
 	c.push("local/app", "v1", "app")
 	image := registry(t, c.store, everybody()) + "/local/app:v1"
 	file := filepath.Join(t.TempDir(), "sbom.json")

@@ -16,6 +16,7 @@ import (
 
 	"lastro/store"
 	"lastro/store/serve"
+	"lastro/store/storetest"
 )
 
 // tool builds a peer that comes as a Go module and returns the path of its binary.
@@ -66,7 +67,7 @@ func registry(t testing.TB, s *store.Store, o Options) (address string) {
 func TestTheConformanceSuiteFindsNoFailure(t *testing.T) {
 	t.Parallel()
 	suite := tool(t, "conformance")
-	address, results := registry(t, newClient(t, memory(t), everybody()).store, everybody()), t.TempDir()
+	address, results := registry(t, newClient(t, storetest.Folder(t), everybody()).store, everybody()), t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, suite)

@@ -17,6 +17,7 @@ import (
 
 	"lastro/store"
 	"lastro/store/layout"
+	"lastro/store/storetest"
 )
 
 var long = flag.Bool("long", false, "run the long variants too")
@@ -73,7 +74,7 @@ func TestAKillAtAnyStepLosesNothingThatWasAcknowledged(t *testing.T) {
 }
 
 func cutAtEachStep(t *testing.T, all []request) (cuts []cut) {
-	dir, copies := memory(t), memory(t)
+	dir, copies := storetest.Folder(t), storetest.Folder(t)
 	before := acknowledged{map[string]string{}, map[string]string{}}
 	now, n := request{}, 0
 	take := func(what string) {

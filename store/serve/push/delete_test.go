@@ -11,10 +11,11 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lastro/store/ledger"
+	"lastro/store/storetest"
 )
 
 func TestATagIsDeletedAndItsManifestStays(t *testing.T) {
-	c := newClient(t, memory(t), everybody())
+	c := newClient(t, storetest.Folder(t), everybody())
 	d := c.push("a", "v1", "a")
 	c.must(202, "DELETE", "/v2/a/manifests/v1", "")
 	c.must(404, "GET", "/v2/a/manifests/v1", "")
@@ -28,7 +29,7 @@ func TestATagIsDeletedAndItsManifestStays(t *testing.T) {
 }
 
 func TestAManifestIsDeletedWithAllItsTags(t *testing.T) {
-	c := newClient(t, memory(t), everybody())
+	c := newClient(t, storetest.Folder(t), everybody())
 	d := c.push("a", "v1", "a")
 	c.push("a", "v2", "a")
 	c.push("b", "v1", "a")
@@ -61,7 +62,7 @@ func TestWhatIsToBeKeptIsNotDeleted(t *testing.T) {
 		}
 		return "", nil
 	}
-	c := newClient(t, memory(t), o)
+	c := newClient(t, storetest.Folder(t), o)
 	d := c.push("a", "v1", "a")
 	c.push("a", "v2", "a")
 	for _, path := range []string{"/v2/a/manifests/v2", byDigest("a", d)} {
@@ -82,14 +83,14 @@ func TestADigestIsKeptForItself(t *testing.T) {
 		}
 		return "", nil
 	}
-	c := newClient(t, memory(t), o)
+	c := newClient(t, storetest.Folder(t), o)
 	d := c.push("a", "v1", "a")
 	c.refused(409, "DENIED", "DELETE", byDigest("a", d), "")
 	c.must(200, "GET", "/v2/a/manifests/v1", "")
 }
 
 func TestWhatAManifestRefersToIsNotDeleted(t *testing.T) {
-	c := newClient(t, memory(t), everybody())
+	c := newClient(t, storetest.Folder(t), everybody())
 	child := c.push("a", "v1", "a")
 	index := document{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{child.desc()}}
 	if w := c.put("a", "all", index); w.Code != 201 {
@@ -114,7 +115,7 @@ func TestWhatAManifestRefersToIsNotDeleted(t *testing.T) {
 }
 
 func TestABlobDoesNotGoFromUnderAManifestThatComes(t *testing.T) {
-	c := newClient(t, memory(t), everybody())
+	c := newClient(t, storetest.Folder(t), everybody())
 	layer := digest.FromString("shared")
 	for i := range 20 {
 		d := c.image("a", fmt.Sprint(i))

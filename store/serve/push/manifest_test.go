@@ -15,12 +15,13 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lastro/store/ledger"
+	"lastro/store/storetest"
 )
 
 func TestOnlyWhatMayBePushedToIsPushedTo(t *testing.T) {
 	o := everybody()
 	o.Pushable = func(repo string) bool { return repo == "local/a" }
-	c := newClient(t, memory(t), o)
+	c := newClient(t, storetest.Folder(t), o)
 	c.push("local/a", "v1", "a")
 	for _, method := range []string{"PUT", "DELETE"} {
 		if why := c.refused(403, "DENIED", method, "/v2/docker.io/a/manifests/v1", ""); !strings.Contains(why, "registry.push") {
@@ -73,7 +74,7 @@ func TestAManifestThatIsNotWholeIsRefusedAndNotSeen(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			o := everybody()
 			o.MaxManifest = 1500
-			cl := newClient(t, memory(t), o)
+			cl := newClient(t, storetest.Folder(t), o)
 			d := cl.image("a", "a")
 			if c.change != nil {
 				c.change(cl, &d)
@@ -110,7 +111,7 @@ func TestAPushedManifestIsServedAsItCame(t *testing.T) {
 		{"no type at all", "", "", ocispec.MediaTypeImageManifest},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := memory(t)
+			dir := storetest.Folder(t)
 			cl := newClient(t, dir, everybody())
 			d := cl.image("a", "a")
 			d.MediaType = c.own
@@ -129,7 +130,7 @@ func TestAPushedManifestIsServedAsItCame(t *testing.T) {
 }
 
 func TestAManifestThatDoesNotSayWhatItIsHasOneType(t *testing.T) {
-	c := newClient(t, memory(t), everybody())
+	c := newClient(t, storetest.Folder(t), everybody())
 	for _, repo := range []string{"a", "b"} {
 		c.image(repo, "a")
 	}
@@ -141,7 +142,7 @@ func TestAManifestThatDoesNotSayWhatItIsHasOneType(t *testing.T) {
 }
 
 func TestWhatRefersToASubjectIsListed(t *testing.T) {
-	c := newClient(t, memory(t), everybody())
+	c := newClient(t, storetest.Folder(t), everybody())
 	subject := c.image("a", "subject")
 	d := c.image("a", "signature")
 	d.ArtifactType, d.Subject = "application/vnd.example.signature", new(subject.desc())
@@ -160,7 +161,7 @@ func TestWhatRefersToASubjectIsListed(t *testing.T) {
 }
 
 func TestForeignLayersAreNotNeededAndNotTaken(t *testing.T) {
-	c := newClient(t, memory(t), everybody())
+	c := newClient(t, storetest.Folder(t), everybody())
 	secret := c.blob("secret", "not for a")
 	d := c.image("a", "a")
 	secret.URLs = []string{"https://example.com/layer"}
@@ -178,7 +179,7 @@ func TestForeignLayersAreNotNeededAndNotTaken(t *testing.T) {
 }
 
 func TestAPushByDigestSetsTags(t *testing.T) {
-	c := newClient(t, memory(t), everybody())
+	c := newClient(t, storetest.Folder(t), everybody())
 	d := c.image("a", "a")
 	w := c.must(201, "PUT", byDigest("a", d)+"?tag=v1&tag=v2", d.raw(), "Content-Type", d.MediaType)
 	if got := w.Header().Values("OCI-Tag"); !slices.Equal(got, []string{"v1", "v2"}) {
@@ -192,7 +193,7 @@ func TestAPushByDigestSetsTags(t *testing.T) {
 func TestAPushIsAnEvent(t *testing.T) {
 	o := everybody()
 	o.By = func(r *http.Request) string { return r.Header.Get("Who") }
-	c := newClient(t, memory(t), o)
+	c := newClient(t, storetest.Folder(t), o)
 	a := c.push("a", "v1", "a")
 	c.push("a", "v1", "a")
 	b := c.image("a", "b")
@@ -211,7 +212,7 @@ func TestAPushIsAnEvent(t *testing.T) {
 func TestAnImmutableTagDoesNotMove(t *testing.T) {
 	o := everybody()
 	o.Immutable = func(_, tag string) bool { return tag != "latest" }
-	c := newClient(t, memory(t), o)
+	c := newClient(t, storetest.Folder(t), o)
 	c.push("a", "v1", "a")
 	c.push("a", "v1", "a")
 	b := c.image("a", "b")
@@ -236,7 +237,7 @@ func TestATagThatIsImmutableSinceTheFirstLookDoesNotMove(t *testing.T) {
 		}
 		return true
 	}
-	c := newClient(t, memory(t), o)
+	c := newClient(t, storetest.Folder(t), o)
 	a, b := c.image("a", "a"), c.image("a", "b")
 	between = func() {
 		if w := c.put("a", "v1", b); w.Code != 201 {
@@ -263,7 +264,7 @@ func TestOneRequestAtATimePushesAnImmutableTag(t *testing.T) {
 		}
 		return ""
 	}
-	c := newClient(t, memory(t), o)
+	c := newClient(t, storetest.Folder(t), o)
 	d := c.image("a", "a")
 	var err error
 	if h, err = newHandler(c.store, o); err != nil {
@@ -280,7 +281,7 @@ func TestOneRequestAtATimePushesAnImmutableTag(t *testing.T) {
 }
 
 func TestPushesOfOneTagAtOnceAreOneEventEach(t *testing.T) {
-	c := newClient(t, memory(t), everybody())
+	c := newClient(t, storetest.Folder(t), everybody())
 	var wg sync.WaitGroup
 	const n = 8
 	for i := range n {

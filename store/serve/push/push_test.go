@@ -2,10 +2,8 @@ package push
 
 import (
 	"bytes"
-	"encoding/json"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -13,6 +11,7 @@ import (
 	"time"
 
 	"lastro/store"
+	"lastro/store/storetest"
 )
 
 func open(t testing.TB) *store.Store {
@@ -25,25 +24,6 @@ func open(t testing.TB) *store.Store {
 	return s
 }
 
-func ask(h http.Handler, method, target string) *httptest.ResponseRecorder {
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest(method, target, nil))
-	return w
-}
-
-// errorCode is the code of an error body of the distribution-spec.
-func errorCode(t testing.TB, w *httptest.ResponseRecorder) string {
-	t.Helper()
-	var body struct {
-		Errors []struct{ Code, Message string }
-	}
-	if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || len(body.Errors) != 1 {
-		t.Errorf("body %q: %v", w.Body, err)
-		return ""
-	}
-	return body.Errors[0].Code
-}
-
 func TestPushesAndDeletesAreRefused(t *testing.T) {
 	h, err := New(open(t), Options{})
 	if err != nil {
@@ -53,8 +33,8 @@ func TestPushesAndDeletesAreRefused(t *testing.T) {
 		{"POST", "/v2/a/blobs/uploads/"}, {"POST", "/v2/a/blobs/uploads/?mount=sha256:x&from=b"}, {"PATCH", "/v2/a/blobs/uploads/x"},
 		{"PUT", "/v2/a/manifests/v1"}, {"DELETE", "/v2/a/manifests/v1"},
 	} {
-		w := ask(h, c[0], c[1])
-		if code := errorCode(t, w); w.Code != 405 || code != "UNSUPPORTED" || w.Header().Get("Allow") != "GET, HEAD" || w.Header().Get("Content-Type") != "application/json" {
+		w := storetest.Ask(h, c[0], c[1])
+		if code := storetest.ErrorCode(t, w); w.Code != 405 || code != "UNSUPPORTED" || w.Header().Get("Allow") != "GET, HEAD" || w.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("%v: %d %s %v", c, w.Code, code, w.Header())
 		}
 	}
@@ -63,8 +43,8 @@ func TestPushesAndDeletesAreRefused(t *testing.T) {
 func TestAPanicBecomesAnAnswerOrABrokenConnection(t *testing.T) {
 	var log bytes.Buffer
 	h := &handler{log: slog.New(slog.NewTextHandler(&log, nil))}
-	w := ask(h.recovering(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("nil platform") })), "PUT", "/v2/")
-	if w.Code != 500 || errorCode(t, w) != "UNKNOWN" || !strings.Contains(log.String(), "nil platform") {
+	w := storetest.Ask(h.recovering(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("nil platform") })), "PUT", "/v2/")
+	if w.Code != 500 || storetest.ErrorCode(t, w) != "UNKNOWN" || !strings.Contains(log.String(), "nil platform") {
 		t.Errorf("got %d %q, log %q", w.Code, w.Body, log.String())
 	}
 	defer func() {
@@ -72,7 +52,7 @@ func TestAPanicBecomesAnAnswerOrABrokenConnection(t *testing.T) {
 			t.Errorf("a panic after the answer began ends with %v", p)
 		}
 	}()
-	ask(h.recovering(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	storetest.Ask(h.recovering(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Write([]byte("half"))
 		panic("nil platform")
 	})), "PUT", "/v2/")
@@ -84,7 +64,7 @@ func TestWhatDistributionLogsOfAMissIsOnlyForDebugging(t *testing.T) {
 	if err := h.start("key"); err != nil {
 		t.Fatal(err)
 	}
-	ask(h.app, "GET", "/v2/nowhere/manifests/v1")
+	storetest.Ask(h.app, "GET", "/v2/nowhere/manifests/v1")
 	if log.Len() > 0 {
 		t.Errorf("logged %s", log.String())
 	}

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"lastro/store/storetest"
 )
 
 // session begins an upload and sends the first part of it.
@@ -42,7 +44,7 @@ func sessionFolder(t testing.TB, dir, repo string) string {
 
 func TestAPushGoesOnAfterARestart(t *testing.T) {
 	for _, d := range []digest.Digest{digest.FromString("one two"), digest.SHA512.FromString("one two")} {
-		dir := memory(t)
+		dir := storetest.Folder(t)
 		c := newClient(t, dir, everybody())
 		location := c.session("a", "one ")
 		c.store.Close()
@@ -61,7 +63,7 @@ func TestAPushGoesOnAfterARestart(t *testing.T) {
 }
 
 func TestTheKeyOfUploadsIsMadeOnceAndForNobodyElse(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	c := newClient(t, dir, everybody())
 	name := filepath.Join(dir, "upload.key")
 	info, err := os.Stat(name)
@@ -72,7 +74,7 @@ func TestTheKeyOfUploadsIsMadeOnceAndForNobodyElse(t *testing.T) {
 	if err != nil || len(key) != 64 {
 		t.Fatalf("%q, %v", key, err)
 	}
-	if other, err := newClient(t, memory(t), everybody()).store.UploadKey(); err != nil || other == key {
+	if other, err := newClient(t, storetest.Folder(t), everybody()).store.UploadKey(); err != nil || other == key {
 		t.Errorf("two folders have the key %q, %v", other, err)
 	}
 	// What is no key is none: uploads begin anew.
@@ -94,7 +96,7 @@ func TestAfterAnUncleanStopWhatWasHashedIsHashedAgain(t *testing.T) {
 		status  int
 	}{{"a damaged upload is refused", true, 400}, {"one that is not goes on", false, 201}} {
 		t.Run(c.name, func(t *testing.T) {
-			dir, after := memory(t), memory(t)
+			dir, after := storetest.Folder(t), storetest.Folder(t)
 			cl := newClient(t, dir, everybody())
 			location := cl.session("a", "one ")
 			// Of the store that is still open, a copy is what a kill leaves.
@@ -117,7 +119,7 @@ func TestAfterAnUncleanStopWhatWasHashedIsHashedAgain(t *testing.T) {
 }
 
 func TestAnUploadThatNobodyWroteToForAWeekIsRemoved(t *testing.T) {
-	dir := memory(t)
+	dir := storetest.Folder(t)
 	c := newClient(t, dir, everybody())
 	old := c.session("a", "old")
 	folder := sessionFolder(t, dir, "a")
@@ -141,7 +143,7 @@ func TestAnUploadThatNobodyWroteToForAWeekIsRemoved(t *testing.T) {
 }
 
 func TestOneRequestAtATimeWritesToASession(t *testing.T) {
-	c := newClient(t, memory(t), everybody())
+	c := newClient(t, storetest.Folder(t), everybody())
 	location := c.must(202, "POST", "/v2/a/blobs/uploads/", "").Header().Get("Location")
 	r, w := io.Pipe()
 	first := make(chan int)
@@ -154,7 +156,7 @@ func TestOneRequestAtATimeWritesToASession(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, d := range []digest.Digest{digest.FromString("one"), digest.SHA512.FromString("one")} {
-		if answer := c.finish(location, d, ""); answer.Code != 409 || errorCode(t, answer) != "BLOB_UPLOAD_INVALID" {
+		if answer := c.finish(location, d, ""); answer.Code != 409 || storetest.ErrorCode(t, answer) != "BLOB_UPLOAD_INVALID" {
 			t.Errorf("a second: %d %s", answer.Code, answer.Body)
 		}
 	}
@@ -165,7 +167,7 @@ func TestOneRequestAtATimeWritesToASession(t *testing.T) {
 }
 
 func TestWhatIsNotSHA256IsKeptUnderItsOwnName(t *testing.T) {
-	c := newClient(t, memory(t), everybody())
+	c := newClient(t, storetest.Folder(t), everybody())
 	d := digest.SHA512.FromString("one two")
 	for name, push := range map[string]func() *httptest.ResponseRecorder{
 		"at once": func() *httptest.ResponseRecorder {
@@ -192,10 +194,10 @@ func TestWhatIsNotSHA256IsKeptUnderItsOwnName(t *testing.T) {
 }
 
 func TestWhatWasUploadedIsWhatItIsCalled(t *testing.T) {
-	c := newClient(t, memory(t), everybody())
+	c := newClient(t, storetest.Folder(t), everybody())
 	for _, d := range []digest.Digest{digest.FromString("other"), digest.SHA512.FromString("other")} {
 		location := c.session("a", "one")
-		if w := c.finish(location, d, ""); w.Code != 400 || errorCode(t, w) != "DIGEST_INVALID" {
+		if w := c.finish(location, d, ""); w.Code != 400 || storetest.ErrorCode(t, w) != "DIGEST_INVALID" {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 		c.must(404, "GET", location, "")
@@ -203,18 +205,18 @@ func TestWhatWasUploadedIsWhatItIsCalled(t *testing.T) {
 		c.refused(400, "DIGEST_INVALID", "POST", "/v2/a/blobs/uploads/?digest="+d.String(), "one")
 	}
 	for _, text := range []string{"", "sha256:bad", digest.SHA384.FromString("one").String()} {
-		if w := c.finish(c.session("a", "one"), digest.Digest(text), ""); w.Code != 400 || errorCode(t, w) != "DIGEST_INVALID" {
+		if w := c.finish(c.session("a", "one"), digest.Digest(text), ""); w.Code != 400 || storetest.ErrorCode(t, w) != "DIGEST_INVALID" {
 			t.Errorf("%q: %d %s", text, w.Code, w.Body)
 		}
 	}
 }
 
 func TestASessionGoesOnWhereItIs(t *testing.T) {
-	c := newClient(t, memory(t), everybody())
+	c := newClient(t, storetest.Folder(t), everybody())
 	d := digest.SHA512.FromString("one two")
 	location := c.session("a", "one ")
 	w := c.do("PUT", location+"&digest="+d.String(), "two", "Content-Range", "5-7")
-	if w.Code != 416 || errorCode(t, w) != "RANGE_INVALID" {
+	if w.Code != 416 || storetest.ErrorCode(t, w) != "RANGE_INVALID" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	if w := c.finish(location, d, "two"); w.Code != 201 {
@@ -246,7 +248,7 @@ func TestABlobIsMountedOnlyFromWhereItMayBePulled(t *testing.T) {
 		{"from anywhere, and it is here", "", []string{"a"}, 201},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			cl := newClient(t, memory(t), o)
+			cl := newClient(t, storetest.Folder(t), o)
 			for _, repo := range c.holders {
 				cl.blob(repo, "layer")
 			}
@@ -271,7 +273,7 @@ func TestABlobIsMountedOnlyFromWhereItMayBePulled(t *testing.T) {
 func TestAFormMountsNothing(t *testing.T) {
 	o := everybody()
 	o.MayPull = func(*http.Request, string) bool { return false }
-	c := newClient(t, memory(t), o)
+	c := newClient(t, storetest.Folder(t), o)
 	d := c.blob("secret", "layer").Digest
 	c.must(202, "POST", "/v2/a/blobs/uploads/", "from=secret&mount="+d.String(), "Content-Type", "application/x-www-form-urlencoded")
 	c.must(404, "GET", blobPath("a", d), "")
@@ -279,10 +281,10 @@ func TestAFormMountsNothing(t *testing.T) {
 }
 
 func TestAFormIsContentAndNothingElse(t *testing.T) {
-	c := newClient(t, memory(t), everybody())
+	c := newClient(t, storetest.Folder(t), everybody())
 	wide := digest.SHA512.FromString("one")
 	w := c.do("PUT", c.session("a", "one")+"&digest="+digest.FromString("one").String(), "digest="+wide.String(), "Content-Type", "application/x-www-form-urlencoded")
-	if w.Code != 400 || errorCode(t, w) != "DIGEST_INVALID" {
+	if w.Code != 400 || storetest.ErrorCode(t, w) != "DIGEST_INVALID" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	c.must(404, "GET", blobPath("a", wide), "")
@@ -291,7 +293,7 @@ func TestAFormIsContentAndNothingElse(t *testing.T) {
 func TestAClientThatStallsIsGivenUp(t *testing.T) {
 	o := everybody()
 	o.Patience = 50 * time.Millisecond
-	c := newClient(t, memory(t), o)
+	c := newClient(t, storetest.Folder(t), o)
 	server := httptest.NewServer(c)
 	defer server.Close()
 	location := c.must(202, "POST", "/v2/a/blobs/uploads/", "").Header().Get("Location")
@@ -342,7 +344,7 @@ func TestPatienceEndsWithTheBody(t *testing.T) {
 }
 
 func TestAManifestThatBreaksOffIsNotThere(t *testing.T) {
-	c := newClient(t, memory(t), everybody())
+	c := newClient(t, storetest.Folder(t), everybody())
 	d := c.image("a", "a")
 	raw := d.raw()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -350,7 +352,7 @@ func TestAManifestThatBreaksOffIsNotThere(t *testing.T) {
 	r := httptest.NewRequestWithContext(ctx, "PUT", "/v2/a/manifests/v1", io.MultiReader(strings.NewReader(raw), brokenOff{}))
 	w := httptest.NewRecorder()
 	c.ServeHTTP(w, r)
-	if w.Code != 400 || errorCode(t, w) != "MANIFEST_INVALID" {
+	if w.Code != 400 || storetest.ErrorCode(t, w) != "MANIFEST_INVALID" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	c.must(404, "GET", byDigest("a", d), "")
