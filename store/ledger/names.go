@@ -41,13 +41,17 @@ func (l *Ledger) RepositoryPage(ctx context.Context, after string, limit int) (n
 // Holds reports whether a repository has a tag or holds a manifest.
 func (l *Ledger) Holds(ctx context.Context, repo string) (held bool, err error) {
 	err = l.view(ctx, func(tx *bolt.Tx) error {
-		g, err := readGraph(tx)
-		if err != nil {
-			return err
-		}
 		prefix := namePrefix(repo)
-		held = bytes.HasPrefix(first(tx.Bucket([]byte(bucketTag)).Cursor(), g.link.Cursor(), prefix), prefix)
-		return nil
+		k, _ := tx.Bucket([]byte(bucketTag)).Cursor().Seek(prefix)
+		if held = bytes.HasPrefix(k, prefix); held {
+			return nil
+		}
+		g, err := readGraph(tx)
+		if err == nil {
+			k, _ = g.link.Cursor().Seek(prefix)
+			held = bytes.HasPrefix(k, prefix)
+		}
+		return err
 	})
 	if err != nil {
 		return false, fmt.Errorf("repository %s in the ledger: %w", repo, err)
