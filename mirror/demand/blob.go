@@ -56,6 +56,10 @@ func (d *Demand) Blob(ctx context.Context, repo string, b digest.Digest) (mirror
 		return mirror.Stream{}, fs.ErrNotExist
 	}
 	origin, desc, err := d.describe(ctx, repo, onDemand(origins), b)
+	if err == nil && desc.Size == 0 && b != b.Algorithm().FromBytes(nil) {
+		// Whoever has read all of nothing has met no check of it.
+		err = fmt.Errorf("upstream %s says that blob %s is empty, which it is not", origin.Upstream, b)
+	}
 	if err != nil {
 		return mirror.Stream{}, err
 	}
