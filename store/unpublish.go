@@ -66,6 +66,28 @@ func (s *Store) unpublish(ctx context.Context, repo string, d digest.Digest, e l
 	return s.ledger.RecordUnlinked(context.WithoutCancel(ctx), repo, d)
 }
 
+// UntagUnless removes a tag, durably and with e as its event, and says what it
+// was at. Before, keep is asked about that, and its error ends it: meanwhile
+// nobody publishes into the repository, so what was asked about is what goes. A
+// tag that is not there is fs.ErrNotExist.
+func (s *Store) UntagUnless(ctx context.Context, repo, tag string, e ledger.Event, keep func(digest.Digest) error) (digest.Digest, error) {
+	if err := errors.Join(layout.CheckRepository(repo), layout.CheckTag(tag)); err != nil {
+		return "", err
+	}
+	defer s.gates.shut(repo)()
+	d, err := s.Resolve(ctx, repo, tag)
+	if err == nil {
+		err = keep(d)
+	}
+	if err == nil {
+		err = s.untag(ctx, repo, tag, e)
+	}
+	if err != nil {
+		return "", fmt.Errorf("untag %s:%s: local registry: %w", repo, tag, layout.Explain(err))
+	}
+	return d, nil
+}
+
 // tagsOf are the tags that are at a manifest. One that cannot be read may be at
 // it, and is an error.
 func (s *Store) tagsOf(ctx context.Context, repo string, d digest.Digest) (tags []string, err error) {

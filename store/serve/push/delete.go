@@ -29,13 +29,8 @@ func (x *exchange) deleteTag() error {
 	if err := layout.CheckTag(x.Ref); err != nil {
 		return x.unknown()
 	}
-	d, err := x.store.Resolve(x.r.Context(), x.Repo, x.Ref)
-	if err == nil {
-		err = x.keep(x.Ref, d)
-	}
-	if err == nil {
-		err = x.store.Untag(x.r.Context(), x.Repo, x.Ref, x.removal())
-	}
+	keep := func(d digest.Digest) error { return x.keep(x.Ref, d) }
+	d, err := x.store.UntagUnless(x.r.Context(), x.Repo, x.Ref, x.removal(), keep)
 	if err != nil {
 		return err
 	}
