@@ -190,13 +190,12 @@ func (x *exchange) name() error {
 	return nil
 }
 
-// fail answers with an error, or breaks off an answer that has begun.
+// fail answers with an error, or breaks off: an answer that has begun, and one
+// that the client no longer waits for. Who only sends no more, and still reads,
+// would take no answer for an empty one.
 func (x *exchange) fail(err error) {
-	if x.begun {
+	if x.begun || x.r.Context().Err() != nil {
 		panic(http.ErrAbortHandler)
-	}
-	if x.r.Context().Err() != nil {
-		return // nobody listens
 	}
 	refusal := x.refusal(err)
 	x.begin()

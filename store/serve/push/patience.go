@@ -25,8 +25,9 @@ type stalling struct {
 func (s *stalling) Read(p []byte) (int, error) {
 	_ = s.connection.SetReadDeadline(time.Now().Add(s.patience))
 	n, err := s.ReadCloser.Read(p)
-	if err != nil {
+	if err == io.EOF {
 		// Past the body, a deadline would end a request that is still answered.
+		// After another error it stays, or the server would wait for the rest.
 		_ = s.connection.SetReadDeadline(time.Time{})
 	}
 	return n, err

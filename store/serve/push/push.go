@@ -145,9 +145,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.Body = patient(w, r.Body, h.o.Patience)
 		err = x.answer()
 	}
-	if err != nil && r.Context().Err() == nil {
-		x.refusal(err).Write(w)
+	if err == nil {
+		return
 	}
+	// Without an answer a client that still reads would be told 200.
+	if r.Context().Err() != nil {
+		panic(http.ErrAbortHandler)
+	}
+	x.refusal(err).Write(w)
 }
 
 // allow refuses what clients may not change.

@@ -2,6 +2,7 @@ package push
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -86,6 +87,7 @@ func (x *exchange) open() error {
 }
 
 // atOnce takes a blob that is the body of the request which begins its session.
+// Nobody else is told of the session: with the request it ends.
 func (x *exchange) atOnce(d digest.Digest) error {
 	answer := &recorder{}
 	if x.app.ServeHTTP(answer, empty(x.about("", url.Values{}))); answer.status != http.StatusAccepted {
@@ -95,10 +97,18 @@ func (x *exchange) atOnce(d digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	query := location.Query()
+	session, query := path.Base(location.Path), location.Query()
 	query.Set("digest", d.String())
 	x.r.Method = http.MethodPut
-	return x.finish(path.Base(location.Path), query)
+	defer x.forget(session)
+	return x.finish(session, query)
+}
+
+// forget ends a session that only this request knows, if it is there still.
+func (x *exchange) forget(session string) {
+	if err := x.store.DropUpload(context.WithoutCancel(x.r.Context()), x.Repo, session); err != nil {
+		x.log.Warn("unfinished upload not removed", "repo", x.Repo, "err", err)
+	}
 }
 
 // finish ends a session with what is still in the body. distribution knows
