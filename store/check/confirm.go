@@ -124,11 +124,18 @@ func (p *Problem) hurts(repo string, names []string) {
 }
 
 // needs notes that a repository needs content that was found bad by reading it,
-// and what is said of that there.
+// and what is said of that there. Who refers to it is looked at again after a
+// repair: only then is it known whether that is needed still.
 func (c *check) needs(g graph, d digest.Digest) {
 	b, ref := c.bad[d], g.refs[d]
 	if b == nil || ref.Digest == "" && !g.served[d] {
 		return
+	}
+	for _, p := range g.parents[d] {
+		k := unitKey{manifestUnit, g.repo, "", p}
+		if _, ok := c.suspects[k]; !ok {
+			c.suspects[k] = unit{unitKey: k}
+		}
 	}
 	b.repos[g.repo] = true
 	b.Manifest = b.Manifest || g.served[d] || ref.Role == mirror.RoleChild

@@ -48,7 +48,8 @@
 // them and whoever brings the content again stores it. What is missing is fetched by
 // digest from the sources that the caller gives, and becomes visible when it has
 // been hashed. Links are made again where the content is here, the ledger learns
-// what the registry serves, and a tag that only the ledger knows is put back.
+// what the registry serves, and a tag that only the ledger knows is put back. What
+// no source had comes with the next sync that has it in its rules.
 // Everything is looked at again afterwards; what is right then was repaired.
 // Nothing that is good is ever removed: content that nothing refers to is for the
 // collector, foreign files for people.

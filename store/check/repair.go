@@ -42,7 +42,57 @@ func (c *check) repair(ctx context.Context) error {
 			break
 		}
 	}
+	if err := c.askAgain(ctx); err != nil {
+		return err
+	}
 	return c.judge(ctx)
+}
+
+// askAgain lets the next sync bring what no source had. It misses by itself what is
+// of an image; for what is of a referrer it would not ask before the day is over.
+func (c *check) askAgain(ctx context.Context) error {
+	for d, b := range c.bad {
+		if b.healed || b.kind != Missing {
+			continue
+		}
+		above, err := c.above(ctx, d)
+		if err != nil {
+			return err
+		}
+		for repo := range b.repos {
+			// A publication that ends only now may have found the content here.
+			err := c.Quiet(repo, "", func() error { return c.Ledger().RecordReferrersUnchecked(ctx, repo, above...) })
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// above are d, the manifests that refer to it, their subjects, and so on.
+func (c *check) above(ctx context.Context, d digest.Digest) ([]digest.Digest, error) {
+	all, seen := []digest.Digest{d}, map[digest.Digest]bool{d: true}
+	for i := 0; i < len(all); i++ {
+		next, err := c.Ledger().Parents(ctx, all[i])
+		if err != nil {
+			return nil, err
+		}
+		node, err := c.Ledger().Manifest(ctx, all[i])
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if node.Subject != "" {
+			next = append(next, node.Subject)
+		}
+		for _, up := range next {
+			if !seen[up] {
+				seen[up] = true
+				all = append(all, up)
+			}
+		}
+	}
+	return all, nil
 }
 
 // healContents heals what is missing or wrong, and says how much is right now. What

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
@@ -140,6 +141,13 @@ func TestReferrersCheckedIsKeptPerRepository(t *testing.T) {
 	}
 	if got, err := l.ReferrersChecked(t.Context(), "other", dig("a")); !got.IsZero() || err != nil {
 		t.Errorf("never checked: %v, %v; want the zero time", got, err)
+	}
+	must(t, l.RecordReferrersUnchecked(t.Context(), "other", dig("a"), dig("b")))
+	must(t, l.RecordReferrersUnchecked(t.Context(), "r", dig("a"), dig("never")))
+	for name, want := range map[string]time.Time{"a": {}, "b": at(2)} {
+		if got, err := l.ReferrersChecked(t.Context(), "r", dig(name)); !got.Equal(want) || err != nil {
+			t.Errorf("%s then: %v, %v; want %v", name, got, err, want)
+		}
 	}
 }
 

@@ -158,3 +158,30 @@ func recordChecked(tx *bolt.Tx, repo string, t time.Time, ds []digest.Digest) er
 	}
 	return nil
 }
+
+// RecordReferrersUnchecked records that what the upstream said of the referrers of
+// the digests is not all here any more: it was never asked for them.
+func (l *Ledger) RecordReferrersUnchecked(ctx context.Context, repo string, ds ...digest.Digest) error {
+	err := checkRepo(repo)
+	if err == nil {
+		err = inPages(ctx, l, ds, func(tx *bolt.Tx, page []digest.Digest) error { return forgetChecked(tx, repo, page) })
+	}
+	if err != nil {
+		return fmt.Errorf("record referrers of %s as not checked: %w", repo, err)
+	}
+	return nil
+}
+
+func forgetChecked(tx *bolt.Tx, repo string, ds []digest.Digest) error {
+	b := tx.Bucket([]byte(bucketChecked))
+	for _, d := range ds {
+		k, err := repoDigestKey(repo, d)
+		if err != nil {
+			return err
+		}
+		if err := b.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}

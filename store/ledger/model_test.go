@@ -147,6 +147,7 @@ func TestTheLedgerIsWhatMapsSay(t *testing.T) {
 			"publish":              m.publish,
 			"serve":                m.serve,
 			"ask for referrers":    m.check,
+			"lose a referrer":      m.uncheck,
 			"run a job":            m.job,
 			"back up":              m.backUp,
 			"forget the bucket":    m.forget,
@@ -390,6 +391,15 @@ func (m *machine) check(t *rapid.T) {
 	m.do(t, func(ctx context.Context) error { return m.l.RecordReferrersChecked(ctx, repo, at, ds...) }, func() {
 		for _, d := range ds {
 			m.checked[place{repo, d}] = at
+		}
+	})
+}
+
+func (m *machine) uncheck(t *rapid.T) {
+	repo, ds := repos.Draw(t, "repo"), few.Draw(t, "digests")
+	m.do(t, func(ctx context.Context) error { return m.l.RecordReferrersUnchecked(ctx, repo, ds...) }, func() {
+		for _, d := range ds {
+			delete(m.checked, place{repo, d})
 		}
 	})
 }
