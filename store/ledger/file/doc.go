@@ -7,6 +7,12 @@
 //	meta    format  format version of the user's buckets, 8 bytes, big-endian
 //	        open    present while a process has the file open
 //
+// A file is on a disk of this machine. On a network file system another
+// machine's locks may not be seen, a shared map is not what was written, and a
+// sync may promise what it does not keep: Open refuses those that the kernel
+// names, and of those behind FUSE all that are not known to be local. What a
+// local layer (overlayfs, bindfs, …) hides below it is not seen.
+//
 // A new file is made under the name <path>.new and renamed, so a crash while it
 // is made leaves none. What Update reports as done is synced to disk. A crash
 // leaves the file as some whole transaction left it: bbolt writes changed pages

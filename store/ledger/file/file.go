@@ -34,14 +34,18 @@ const (
 
 // Settings say what a file is to be.
 type Settings struct {
-	Format  uint64               // of the user's buckets; a file with a higher one is ErrNewer
-	Create  func(*bolt.Tx) error // makes the buckets of a new file
-	Check   func(*bolt.Tx) error // refuses a file without them
-	Timeout time.Duration        // how long to wait for another process; zero is 5 s
+	Format uint64               // of the user's buckets; a file with a higher one is ErrNewer
+	Create func(*bolt.Tx) error // makes the buckets of a new file
+	Check  func(*bolt.Tx) error // refuses a file without them
+	// Upgrade makes the buckets of an older format those of Format. It runs in the
+	// transaction that says so. Nil: there is nothing to do.
+	Upgrade func(tx *bolt.Tx, from uint64) error
+	Timeout time.Duration // how long to wait for another process; zero is 5 s
 	// Committed is called after every transaction that tried to write, before
 	// its callers hear of it: where a test may crash. Nil is not called.
 	Committed func()
 
+	where    where
 	maxSize  int // 0: no limit
 	openFile func(string, int, os.FileMode) (*os.File, error)
 }
@@ -70,10 +74,14 @@ type File struct {
 
 // Open opens the file at path and makes it, with mode 0600, when there is
 // none. One process has it at a time: another gets ErrLocked after
-// s.Timeout. Nothing is written to a file that is newer or damaged.
+// s.Timeout. Nothing is written to a file that is newer or damaged, and none is
+// opened on a network file system (ErrNetwork).
 func Open(path string, s Settings) (*File, error) {
 	if s.Timeout == 0 {
 		s.Timeout = 5 * time.Second
+	}
+	if err := s.where.refuseNetwork(path); err != nil {
+		return nil, err
 	}
 	if err := s.createMissing(path); err != nil {
 		return nil, err
@@ -86,7 +94,7 @@ func Open(path string, s Settings) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.Update(markOpen); err != nil {
+	if err := db.Update(s.begin); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	f := &File{db: db, writer: startWriter(db, s.Committed), unclean: unclean}
@@ -163,8 +171,21 @@ func (s Settings) initialise(tx *bolt.Tx) error {
 	return s.Create(tx)
 }
 
-func markOpen(tx *bolt.Tx) error {
-	return tx.Bucket([]byte(bucketMeta)).Put([]byte(metaOpen), []byte{1})
+// begin marks the file open, and brings one of an older format up to date.
+func (s Settings) begin(tx *bolt.Tx) error {
+	meta := tx.Bucket([]byte(bucketMeta))
+	from := binary.BigEndian.Uint64(meta.Get([]byte(metaFormat)))
+	if from < s.Format {
+		if s.Upgrade != nil {
+			if err := s.Upgrade(tx, from); err != nil {
+				return fmt.Errorf("upgrade from format %d to %d: %w", from, s.Format, err)
+			}
+		}
+		if err := meta.Put([]byte(metaFormat), binary.BigEndian.AppendUint64(nil, s.Format)); err != nil {
+			return err
+		}
+	}
+	return meta.Put([]byte(metaOpen), []byte{1})
 }
 
 func markClosed(tx *bolt.Tx) error {
