@@ -34,6 +34,9 @@
 //	           tag, digest         buckets:
 //	  tag      repo ␀ tag          T: when a client last pulled the tag, to the second
 //	  digest   repo ␀ D            T: the same of a manifest, by tag or digest
+//	protection name, digest        buckets:
+//	  name     name ␀ repo ␀ D     protection, JSON
+//	  digest   repo ␀ D name       empty: the manifest has a protection of that name
 //
 // # Guarantees
 //
@@ -65,12 +68,15 @@
 // the graph until a rebuild finds it nowhere, for other repositories and for
 // who collects; its tags' history stays for good.
 //
-// Known, asked and pulled are made by a ledger that finds none of them. The
-// format is the same: an older lastro opens such a file, leaves them as they are
-// and loses nothing of its own. Of what it removes, times of pulls may stay
-// until a rebuild; nobody asks for those. What was pulled while it ran is not
-// known, and PullsSince does not tell: who goes back and comes again should
-// let some time pass before a retention by pulls.
+// A protection and its event in the history are one transaction. No rebuild and
+// no RecordUnlinked takes one away: only RemoveProtection does.
+//
+// Known, asked, pulled and protection are made by a ledger that finds none of
+// them. The format is the same: an older lastro opens such a file, leaves them as
+// they are and loses nothing of its own; it heeds no protection. Of what it
+// removes, times of pulls may stay until a rebuild; nobody asks for those. What
+// was pulled while it ran is not known, and PullsSince does not tell: who goes
+// back and comes again should let some time pass before a retention by pulls.
 //
 // The marker meta/open is set by Open and cleared by Close: finding it set is
 // what Unclean reports. A file that a newer lastro wrote is left untouched

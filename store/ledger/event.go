@@ -24,6 +24,9 @@ const (
 	Restored = "restored" // a restore put the tag there
 	Adopted  = "adopted"  // the tag was found on disk and not in the ledger
 	Pushed   = "pushed"   // a client pushed the tag
+
+	Protected   = "protected"   // a person gave a digest a name, so that it stays; moves no tag
+	Unprotected = "unprotected" // a person took the name back; moves no tag
 )
 
 // Event is one line of history: something that happened to a tag. One with a

@@ -99,7 +99,7 @@ func (l *Ledger) prepare(tx *bolt.Tx) error {
 			return err
 		}
 	}
-	return trackPulls(tx, l.now())
+	return errors.Join(trackPulls(tx, l.now()), trackProtections(tx))
 }
 
 // Unclean reports whether the process that had the ledger before this one
@@ -128,7 +128,7 @@ func create(tx *bolt.Tx, now time.Time) error {
 	if err := createGeneration(tx, 1); err != nil {
 		return err
 	}
-	return trackPulls(tx, now)
+	return errors.Join(trackPulls(tx, now), trackProtections(tx))
 }
 
 func check(tx *bolt.Tx) error {
