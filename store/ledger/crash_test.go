@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
@@ -62,6 +63,7 @@ func dumpBucket(all map[string]string, path string, b *bolt.Bucket) error {
 // history says, and the graph agrees with itself.
 func checkWhole(t *testing.T, l *Ledger) {
 	t.Helper()
+	checkIndexes(t, l)
 	tags := map[[2]string]bool{}
 	for e, err := range l.Events(t.Context(), 0) {
 		must(t, err)
@@ -219,7 +221,7 @@ func live(t *testing.T) []boundary {
 	var faults []error
 	var l *Ledger
 	step, living := 0, true
-	l = mustOpen(t, path, Options{committed: func() {
+	l = mustOpen(t, path, Options{Now: func() time.Time { return at(100) }, committed: func() {
 		if !living {
 			return
 		}
@@ -243,7 +245,7 @@ func TestAfterACrashAtAnyTransactionTheLedgerIsWholeAndTheStepSucceedsAgain(t *t
 	boundaries := live(t)
 	final := boundaries[len(boundaries)-1].says
 	for i, b := range boundaries {
-		l := mustOpen(t, b.file.write(t), Options{})
+		l := mustOpen(t, b.file.write(t), Options{Now: func() time.Time { return at(100) }})
 		if !l.Unclean() {
 			t.Errorf("boundary %d: a ledger that crashed is clean", i)
 		}

@@ -11,7 +11,7 @@
 // bit turned, so that it sorts. ␀ is a zero byte, which no name contains.
 //
 //	bucket     key                 value
-//	meta       format              format version, 8 bytes; now 1 (see package file)
+//	meta       format              format version, 8 bytes; now 2 (see package file)
 //	           open                present while a process has the ledger open
 //	event      seq                 event, JSON
 //	history    repo ␀ tag ␀ T seq  0 a note · 1 D the tag is at D · 2 the tag is gone
@@ -24,6 +24,10 @@
 //	  parent   D(child) D(parent)  empty
 //	  subject  D(subject) D        empty: the manifest D names this subject
 //	  link     repo ␀ D            empty: the repository holds the manifest D
+//	  holder   D repo              empty: the same, to ask who holds it
+//	named      repo ␀ D tag        empty: the tag is at D now, to ask which are
+//	review     repo ␀ D            review, JSON: is it needed still? Without a repository: the content
+//	due        T repo ␀ D          empty: when the review is due
 //	absent     repo ␀ D            empty: left out by a platform filter, and not served since
 //	checked    repo ␀ D            T: when referrers were last asked for upstream
 //	known      repo ␀ D            T: when the upstream was first seen to have it
@@ -77,6 +81,14 @@
 // removes, times of pulls may stay until a rebuild; nobody asks for those. What
 // was pulled while it ran is not known, and PullsSince does not tell: who goes
 // back and comes again should let some time pass before a retention by pulls.
+//
+// Whatever takes away a reason to keep something – a tag that moves or goes, a
+// manifest that a repository serves no more – asks in the same transaction whether
+// what it kept is needed still: that is a review. It is answered by who collects;
+// what the ledger says of a digest goes only when its content is gone
+// (RecordDeleted), and what is Deleting was looked at once more in the transaction
+// that said so. Format 1 had neither reviews nor the indexes holder and named,
+// which Open makes of what is there.
 //
 // The marker meta/open is set by Open and cleared by Close: finding it set is
 // what Unclean reports. A file that a newer lastro wrote is left untouched

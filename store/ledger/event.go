@@ -144,19 +144,24 @@ func record(tx *bolt.Tx, e Event) error {
 			e.Time = t
 		}
 	}
-	if e.Tag != "" && e.Previous == "" {
-		old, ok, err := tagState(tx, e.Repo, e.Tag)
-		if err != nil {
-			return err
-		}
-		if ok && (old.Digest != e.Digest || e.Event == Removed) {
-			e.Previous = old.Digest
-		}
+	old, ok, err := tagState(tx, e.Repo, e.Tag)
+	if err != nil {
+		return err
+	}
+	if ok && e.Previous == "" && (old.Digest != e.Digest || e.Event == Removed) {
+		e.Previous = old.Digest
 	}
 	if err := appendEvent(tx, e); err != nil {
 		return err
 	}
-	return follow(tx, e.Repo, e.Tag)
+	if err := follow(tx, e.Repo, e.Tag); err != nil {
+		return err
+	}
+	now, _, err := tagState(tx, e.Repo, e.Tag)
+	if err != nil {
+		return err
+	}
+	return tagLeft(tx, old, now, e.Time)
 }
 
 // appendEvent gives e its number and writes it and its history entry.

@@ -38,6 +38,7 @@ const (
 	graphParent  = "parent"
 	graphSubject = "subject"
 	graphLink    = "link"
+	graphHolder  = "holder"
 )
 
 // The keys beside the generations, which are numbers of eight bytes.
@@ -47,14 +48,14 @@ const (
 )
 
 // graph is one generation.
-type graph struct{ node, child, parent, subject, link *bolt.Bucket }
+type graph struct{ node, child, parent, subject, link, holder *bolt.Bucket }
 
 func createGeneration(tx *bolt.Tx, generation uint64) error {
 	b, err := tx.Bucket([]byte(bucketGraph)).CreateBucket(numberKey(generation))
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{graphNode, graphChild, graphParent, graphSubject, graphLink} {
+	for _, name := range []string{graphNode, graphChild, graphParent, graphSubject, graphLink, graphHolder} {
 		if _, err := b.CreateBucket([]byte(name)); err != nil {
 			return err
 		}
@@ -73,6 +74,7 @@ func openGraph(tx *bolt.Tx, generation []byte) (graph, error) {
 		parent:  b.Bucket([]byte(graphParent)),
 		subject: b.Bucket([]byte(graphSubject)),
 		link:    b.Bucket([]byte(graphLink)),
+		holder:  b.Bucket([]byte(graphHolder)), // nil in format 1
 	}
 	if g.node == nil || g.child == nil || g.parent == nil || g.subject == nil || g.link == nil {
 		return graph{}, fmt.Errorf("graph %x is not whole", generation)
@@ -201,7 +203,7 @@ func (g graph) add(repo string, m mirror.Manifest) error {
 			return err
 		}
 	}
-	return file.Put(g.link, append(namePrefix(repo), self...), nil)
+	return g.hold(repo, self)
 }
 
 func putPair(b *bolt.Bucket, from, to digest.Digest) error {

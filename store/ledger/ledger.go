@@ -15,7 +15,7 @@ import (
 )
 
 // format is the version of the layout that doc.go draws.
-const format = 1
+const format = 2
 
 var (
 	// ErrNewer means that a newer lastro wrote the ledger. It was not changed.
@@ -39,6 +39,10 @@ const (
 	bucketChecked = "checked"
 	bucketJob     = "job"
 	bucketHeld    = "held"
+
+	bucketNamed  = "named"
+	bucketReview = "review"
+	bucketDue    = "due"
 )
 
 func buckets() []string {
@@ -76,7 +80,7 @@ func Open(path string, o Options) (*Ledger, error) {
 		o.Now = time.Now
 	}
 	create := func(tx *bolt.Tx) error { return create(tx, o.Now()) }
-	f, err := file.Open(path, file.Settings{Format: format, Create: create, Check: check, Timeout: o.Timeout, Committed: o.committed})
+	f, err := file.Open(path, file.Settings{Format: format, Create: create, Check: check, Upgrade: upgrade, Timeout: o.Timeout, Committed: o.committed})
 	if err != nil {
 		return nil, fmt.Errorf("open ledger %s: %w", path, err)
 	}
@@ -117,7 +121,7 @@ func (l *Ledger) close() error {
 }
 
 func create(tx *bolt.Tx, now time.Time) error {
-	for _, name := range buckets() {
+	for _, name := range append(buckets(), bucketNamed, bucketReview, bucketDue) {
 		if _, err := tx.CreateBucket([]byte(name)); err != nil {
 			return err
 		}

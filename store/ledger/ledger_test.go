@@ -94,7 +94,7 @@ func TestOpenNamesTheFileAndTheSideOfEveryFault(t *testing.T) {
 	must(t, mustOpen(t, newer, Options{}).Close())
 	db, err := bolt.Open(newer, 0o600, nil)
 	must(t, err)
-	must(t, db.Update(func(tx *bolt.Tx) error { return tx.Bucket([]byte("meta")).Put([]byte("format"), numberKey(2)) }))
+	must(t, db.Update(func(tx *bolt.Tx) error { return tx.Bucket([]byte("meta")).Put([]byte("format"), numberKey(3)) }))
 	must(t, db.Close())
 	torn := ledgerPath(t)
 	must(t, os.WriteFile(torn, []byte("not a ledger"), 0o600))
@@ -106,7 +106,7 @@ func TestOpenNamesTheFileAndTheSideOfEveryFault(t *testing.T) {
 		want       error
 		text       string
 	}{
-		{"a newer ledger", newer, ErrNewer, "open ledger %s: written by a newer lastro (format 2, this one knows 1): use a lastro that is as new"},
+		{"a newer ledger", newer, ErrNewer, "open ledger %s: written by a newer lastro (format 3, this one knows 2): use a lastro that is as new"},
 		{"a torn ledger", torn, ErrDamaged, "open ledger %s: ledger is damaged: it is only 12 bytes long: move it away, then run lastro rebuild (the graph) and lastro restore (the history)"},
 		{"a ledger that is in use", taken, ErrLocked, "open ledger %s: ledger is open in another process: stop that process, or let the verb talk to it (same data folder)"},
 		{"a folder that is missing", filepath.Join(torn, "none"), nil, ""},

@@ -155,6 +155,9 @@ func follow(tx *bolt.Tx, repo, tag string) error {
 		return err
 	}
 	tags := tx.Bucket([]byte(bucketTag))
+	if err := rename(tx, tagKey(repo, tag), s.Digest); err != nil {
+		return err
+	}
 	if !ok {
 		return errors.Join(tags.Delete(tagKey(repo, tag)), pulledBucket(tx, pulledTag).Delete(tagKey(repo, tag)))
 	}

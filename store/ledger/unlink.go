@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	bolt "go.etcd.io/bbolt"
@@ -26,12 +27,23 @@ func (l *Ledger) RecordUnlinked(ctx context.Context, repo string, d digest.Diges
 		err = checkRepo(repo)
 	}
 	if err == nil {
-		err = l.update(ctx, func(tx *bolt.Tx) error { return unlink(tx, k) })
+		err = l.update(ctx, func(tx *bolt.Tx) error {
+			return leave(tx, Held{repo, d}, k, l.now())
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("record that %s@%s is unlinked: %w", repo, d, err)
 	}
 	return nil
+}
+
+// leave unlinks a manifest, and asks about its parts if it was linked.
+func leave(tx *bolt.Tx, h Held, k []byte, now time.Time) error {
+	g, err := readGraph(tx)
+	if err != nil || g.link.Get(k) == nil {
+		return errors.Join(err, unlink(tx, k))
+	}
+	return errors.Join(unlink(tx, k), partsLeft(tx, h.Repo, h.Digest, now))
 }
 
 // unlink drops the key of a digest in a repository wherever it says that the
@@ -42,7 +54,7 @@ func unlink(tx *bolt.Tx, k []byte) error {
 		return err
 	}
 	for _, g := range gs {
-		if err := g.link.Delete(k); err != nil {
+		if err := g.release(k); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,284 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	bolt "go.etcd.io/bbolt"
+)
+
+// RecordAnswers writes what reviews came to: a State of Waiting is asked again
+// when it is due, Condemned condemns, and "" ends the review. What anything needs
+// by now is not condemned but ends, and a review that changed since it was read is
+// left as it is. What a condemned manifest refers to is asked about at once. It
+// says which were condemned.
+func (l *Ledger) RecordAnswers(ctx context.Context, answers []Review, now time.Time) (condemned []Review, err error) {
+	err = l.update(ctx, func(tx *bolt.Tx) error {
+		condemned = nil
+		n, err := newNeed(tx, now, true)
+		if err != nil {
+			return err
+		}
+		for _, a := range answers {
+			done, err := n.answer(a)
+			if err != nil {
+				return fmt.Errorf("%s: %w", a.Held, err)
+			}
+			if done {
+				condemned = append(condemned, a)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("record answers: %w", err)
+	}
+	return condemned, nil
+}
+
+func (n need) answer(a Review) (condemned bool, err error) {
+	k, err := a.key()
+	if err != nil {
+		return false, err
+	}
+	old, ok, err := getReview(n.tx, k)
+	if err != nil || !ok || old.State == Deleting || old.Spared.After(a.Spared) || old.Left.After(a.Left) {
+		return false, err
+	}
+	switch a.State {
+	case Condemned:
+		return n.condemn(k, a)
+	case Waiting:
+		return false, putReview(n.tx, a)
+	}
+	return false, dropReview(n.tx, k)
+}
+
+func (n need) condemn(k []byte, a Review) (bool, error) {
+	why, err := n.of(a.Held)
+	if err != nil {
+		return false, err
+	}
+	if why != "" {
+		return false, dropReview(n.tx, k)
+	}
+	if err := putReview(n.tx, a); err != nil {
+		return false, err
+	}
+	return true, n.askParts(a)
+}
+
+// askParts asks about what would be needed no more once a is gone.
+func (n need) askParts(a Review) error {
+	if a.Repo == "" {
+		return nil
+	}
+	for _, part := range n.g.below(a.Digest) {
+		if err := queue(n.tx, Review{Held: Held{a.Repo, part}, Due: n.now, Why: "it is part of " + a.Digest.String()}); err != nil {
+			return err
+		}
+	}
+	return queue(n.tx, Review{Held: Held{"", a.Digest}, Due: n.now, Why: "it is to leave " + a.Repo})
+}
+
+// RecordDeleting is the last look before something goes: what nothing needs,
+// condemned or not, is Deleting from now on, and is told. What is needed by
+// something that stays is condemned no more; what is needed by something condemned
+// waits for that. What is not condemned, or not due, is passed over.
+func (l *Ledger) RecordDeleting(ctx context.Context, hs []Held, now time.Time) (deleting []Review, err error) {
+	err = l.update(ctx, func(tx *bolt.Tx) error {
+		deleting = nil
+		n, err := newNeed(tx, now, false)
+		if err != nil {
+			return err
+		}
+		for _, h := range hs {
+			r, doomed, err := n.doom(h)
+			if err != nil {
+				return fmt.Errorf("%s: %w", h, err)
+			}
+			if doomed {
+				deleting = append(deleting, r)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("record what is deleted: %w", err)
+	}
+	return deleting, nil
+}
+
+func (n need) doom(h Held) (r Review, doomed bool, err error) {
+	k, err := h.key()
+	if err != nil {
+		return r, false, err
+	}
+	r, ok, err := getReview(n.tx, k)
+	if err != nil || !ok || r.State == Waiting || r.Due.After(n.now) || r.Spared.After(n.now) {
+		return r, false, err
+	}
+	why, err := n.of(h)
+	if err != nil {
+		return r, false, err
+	}
+	if why == "" {
+		if r.State != Deleting {
+			r.State, r.Since = Deleting, n.now
+		}
+		return r, true, putReview(n.tx, r)
+	}
+	stays, err := need{n.tx, n.g, n.now, true}.of(h)
+	if err == nil && stays != "" {
+		err = dropReview(n.tx, k)
+	}
+	return r, false, err
+}
+
+// RecordDeleted records that hs are gone, durably: a repository holds them no
+// more, the content is here no more. What they referred to is asked about at now.
+// Those whose review is not Deleting are an error.
+func (l *Ledger) RecordDeleted(ctx context.Context, hs []Held, now time.Time) error {
+	err := l.update(ctx, func(tx *bolt.Tx) error {
+		for _, h := range hs {
+			if err := forget(tx, h, now); err != nil {
+				return fmt.Errorf("%s: %w", h, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("record what is gone: %w", err)
+	}
+	return nil
+}
+
+func forget(tx *bolt.Tx, h Held, now time.Time) error {
+	k, err := h.key()
+	if err != nil {
+		return err
+	}
+	r, ok, err := getReview(tx, k)
+	if err != nil {
+		return err
+	}
+	if !ok || r.State != Deleting {
+		return errors.New("it was not to be deleted")
+	}
+	if err := dropReview(tx, k); err != nil {
+		return err
+	}
+	if h.Repo == "" {
+		return forgetContent(tx, h.Digest)
+	}
+	return leave(tx, h, k, now)
+}
+
+// forgetContent takes a manifest that nobody holds out of the graph.
+func forgetContent(tx *bolt.Tx, d digest.Digest) error {
+	gs, err := writtenGraphs(tx)
+	if err != nil {
+		return err
+	}
+	for _, g := range gs {
+		if err := g.remove(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g graph) remove(d digest.Digest) error {
+	self, err := digestKey(d)
+	if err != nil || g.node.Get(self) == nil {
+		return err
+	}
+	held := false
+	g.holders(self, func(string) bool { held = true; return true })
+	if held {
+		return nil
+	}
+	var node Node
+	var edges []edge
+	if err := errors.Join(getJSON(g.node, self, &node), getJSON(g.child, self, &edges)); err != nil {
+		return err
+	}
+	for _, e := range edges {
+		if err := deletePair(g.parent, e.Digest, d); err != nil {
+			return err
+		}
+	}
+	if node.Subject != "" {
+		if err := deletePair(g.subject, node.Subject, d); err != nil {
+			return err
+		}
+	}
+	return errors.Join(g.node.Delete(self), g.child.Delete(self))
+}
+
+func deletePair(b *bolt.Bucket, from, to digest.Digest) error {
+	k, err := digestsKey(from, to)
+	if err != nil {
+		return err
+	}
+	return b.Delete(k)
+}
+
+// LeftAt is when a tag of repo was last at d, and whether it was removed then; zero
+// when none ever was. Tags that are at it now do not count.
+func (l *Ledger) LeftAt(ctx context.Context, repo string, ds map[digest.Digest]bool) (map[digest.Digest]Review, error) {
+	left := map[digest.Digest]Review{}
+	prefix := namePrefix(repo)
+	var tag []byte
+	var at digest.Digest
+	err := l.scanHistory(ctx, prefix, func(name []byte, t time.Time, d digest.Digest, kind byte) {
+		if !bytes.Equal(name, tag) {
+			tag, at = bytes.Clone(name), ""
+		}
+		if kind == entryNote {
+			return
+		}
+		if ds[at] && d != at && !t.Before(left[at].Left) {
+			left[at] = Review{Held: Held{repo, at}, Left: t, Gone: kind == entryRemoved, Why: "the tag " + string(name) + " left it"}
+		}
+		at = d
+	})
+	return left, err
+}
+
+// scanHistory reads a repository's history in pages, ordered by tag and time.
+func (l *Ledger) scanHistory(ctx context.Context, prefix []byte, fn func(tag []byte, t time.Time, d digest.Digest, kind byte)) error {
+	from := prefix
+	for from != nil {
+		err := l.view(ctx, func(tx *bolt.Tx) error {
+			c := tx.Bucket([]byte(bucketHistory)).Cursor()
+			k, v := c.Seek(from)
+			from = nil
+			for n := 0; bytes.HasPrefix(k, prefix); k, v = c.Next() {
+				if n++; n > factPage {
+					from = bytes.Clone(k)
+					return nil
+				}
+				name, rest, found := bytes.Cut(k[len(prefix):], []byte{0})
+				t, _, err := cutHistory(rest)
+				if !found || err != nil {
+					return errors.Join(errKey, err)
+				}
+				d, kind, err := cutEntry(v)
+				if err != nil {
+					return err
+				}
+				fn(name, t, d, kind)
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("history of %s: %w", bytes.TrimRight(prefix, "\x00"), err)
+		}
+	}
+	return nil
+}

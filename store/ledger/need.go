@@ -1,0 +1,194 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	bolt "go.etcd.io/bbolt"
+)
+
+// need looks for what needs something. Loosely, what is condemned itself needs
+// nothing; strictly, it does until it is gone.
+type need struct {
+	tx    *bolt.Tx
+	g     graph
+	now   time.Time
+	loose bool
+}
+
+// of says what needs h, for people; "" is nothing.
+func (n need) of(h Held) (why string, err error) {
+	if h.Repo == "" {
+		return n.ofContent(h.Digest)
+	}
+	for _, ask := range []func(Held) (string, error){n.ofTags, n.ofProtections, n.ofParents, n.ofSubject} {
+		if why, err = ask(h); why != "" || err != nil {
+			return why, err
+		}
+	}
+	return "", nil
+}
+
+func (n need) ofTags(h Held) (string, error) {
+	prefix, err := repoDigestKey(h.Repo, h.Digest)
+	if err != nil {
+		return "", err
+	}
+	k, _ := n.tx.Bucket([]byte(bucketNamed)).Cursor().Seek(prefix)
+	if !bytes.HasPrefix(k, prefix) {
+		return "", nil
+	}
+	return "the tag " + string(k[len(prefix):]) + " is at it", nil
+}
+
+func (n need) ofProtections(h Held) (string, error) {
+	prefix, err := repoDigestKey(h.Repo, h.Digest)
+	if err != nil {
+		return "", err
+	}
+	all, err := protectionsOf(n.tx, h.Repo, h.Digest, prefix)
+	for _, p := range all {
+		if p.Active(n.now) {
+			return p.String(), err
+		}
+	}
+	return "", err
+}
+
+// errFound ends a search.
+var errFound = errors.New("found")
+
+func (n need) ofParents(h Held) (why string, err error) {
+	self, err := digestKey(h.Digest)
+	if err != nil {
+		return "", err
+	}
+	err = seconds(n.g.parent, self, func(parent digest.Digest) error {
+		held, err := n.holds(Held{h.Repo, parent})
+		if held && err == nil {
+			why, err = "it is part of "+parent.String(), errFound
+		}
+		return err
+	})
+	return why, ignoreFound(err)
+}
+
+func ignoreFound(err error) error {
+	if errors.Is(err, errFound) {
+		return nil
+	}
+	return err
+}
+
+func (n need) ofSubject(h Held) (string, error) {
+	subject, err := n.g.subjectOf(h.Digest)
+	if err != nil || subject == "" {
+		return "", err
+	}
+	held, err := n.holds(Held{h.Repo, subject})
+	if !held || err != nil {
+		return "", err
+	}
+	return "it refers to " + subject.String(), nil
+}
+
+// subjectOf is the subject of a manifest; "" is none. What the ledger does not
+// know has none.
+func (g graph) subjectOf(d digest.Digest) (digest.Digest, error) {
+	self, err := digestKey(d)
+	if err != nil || g.node.Get(self) == nil {
+		return "", err
+	}
+	var node Node
+	err = getJSON(g.node, self, &node)
+	return node.Subject, err
+}
+
+// holds reports whether a repository holds a manifest that needs what it refers to.
+func (n need) holds(h Held) (bool, error) {
+	k, err := h.key()
+	if err != nil || n.g.link.Get(k) == nil {
+		return false, err
+	}
+	return n.counts(k)
+}
+
+// counts reports whether what has the key k is not condemned, or is all the same.
+func (n need) counts(k []byte) (bool, error) {
+	if !n.loose {
+		return true, nil
+	}
+	r, ok, err := getReview(n.tx, k)
+	return !ok || r.State == Waiting, err
+}
+
+// ofContent looks for a repository that serves the digest, as a manifest or as
+// what one of its manifests refers to. What only the disk knows of, the collector
+// looks for there.
+func (n need) ofContent(d digest.Digest) (why string, err error) {
+	self, err := digestKey(d)
+	if err != nil {
+		return "", err
+	}
+	if why, err = n.inRepository(self, d); why != "" || err != nil {
+		return why, err
+	}
+	err = seconds(n.g.parent, self, func(parent digest.Digest) error {
+		key, err := digestKey(parent)
+		if err == nil {
+			why, err = n.inRepository(key, d)
+		}
+		if why != "" && err == nil {
+			err = errFound
+		}
+		return err
+	})
+	return why, ignoreFound(err)
+}
+
+// inRepository looks for a holder of the manifest with the key self, in which d is
+// not condemned.
+func (n need) inRepository(self []byte, d digest.Digest) (why string, err error) {
+	n.g.holders(self, func(repo string) bool {
+		var k []byte
+		counts := false
+		if k, err = repoDigestKey(repo, d); err == nil {
+			counts, err = n.counts(k)
+		}
+		if counts && err == nil {
+			why = repo + " serves it"
+		}
+		return why != "" || err != nil
+	})
+	return why, err
+}
+
+// Needs says of each of hs what needs it, "" for nothing, leaving out what is
+// condemned. It says nothing of policies.
+func (l *Ledger) Needs(ctx context.Context, hs []Held, now time.Time) (whys []string, err error) {
+	err = l.view(ctx, func(tx *bolt.Tx) error {
+		whys = whys[:0]
+		n, err := newNeed(tx, now, true)
+		for _, h := range hs {
+			var why string
+			if err == nil {
+				why, err = n.of(h)
+			}
+			if err != nil {
+				return fmt.Errorf("what needs %s: %w", h, err)
+			}
+			whys = append(whys, why)
+		}
+		return nil
+	})
+	return whys, err
+}
+
+func newNeed(tx *bolt.Tx, now time.Time, loose bool) (need, error) {
+	g, err := readGraph(tx)
+	return need{tx, g, now, loose}, err
+}
