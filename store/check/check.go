@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -21,11 +22,19 @@ import (
 type Options struct {
 	Match       func(repo string) bool // nil: every repository, and what belongs to none
 	Part, Parts int                    // reads the part-th of so many parts of the content; 0: none
-	Repair      bool
-	Sources     []Source         // where a repair finds content, the best first
-	Progress    mirror.Progress  // nil: nobody hears
-	Now         func() time.Time // nil: time.Now
+	Again       []digest.Digest        // is read besides the part
+	Quarantine  bool                   // takes bad content out of service as soon as it is found
+	Repair      bool                   // does so too, and heals what it can
+	Sources     []Source               // where a repair finds content, the best first
+	Pace        *Pace                  // nil: as fast as the disk gives
+	Share       Share                  // nil: nobody minds a repair
+	Progress    mirror.Progress        // nil: nobody hears
+	Log         *slog.Logger           // of what is taken out of service; nil: nobody hears
+	Now         func() time.Time       // nil: time.Now
 }
+
+// Share lets a repair change links and records until it is released.
+type Share func(context.Context) (release func(), err error)
 
 // Source has content that may be bad or missing here.
 type Source interface {
@@ -44,7 +53,7 @@ const (
 	forgotten = 7 * 24 * time.Hour
 )
 
-// Run checks a store. It changes nothing unless told to repair. An error is one of
+// Run checks a store. It changes nothing unless told to. An error is one of
 // the ledger's file or of ctx, and comes with what was found until then.
 func Run(ctx context.Context, s *store.Store, o Options) (Report, error) {
 	if o.Now == nil {
@@ -53,10 +62,16 @@ func Run(ctx context.Context, s *store.Store, o Options) (Report, error) {
 	if o.Progress == nil {
 		o.Progress = unheard{}
 	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	began := o.Now()
 	c := &check{
 		Store: s, disk: s.Disk(), o: o, suspects: map[unitKey]unit{}, problems: map[key]*Problem{},
-		known: map[digest.Digest]bool{}, bad: map[digest.Digest]*badContent{}, edges: newEdges(),
+		known: map[digest.Digest]bool{}, bad: map[digest.Digest]*badContent{}, edges: newEdges(), again: map[digest.Digest]bool{},
+	}
+	for _, d := range o.Again {
+		c.again[d] = true
 	}
 	err := c.run(ctx)
 	r := c.report()
@@ -77,6 +92,7 @@ type check struct {
 	problems map[key]*Problem         // what is wrong
 	known    map[digest.Digest]bool   // content that something refers to
 	orphans  map[digest.Digest]orphan // content that nothing refers to, as it seems
+	again    map[digest.Digest]bool   // what is read besides the part
 	edges    edges
 
 	mu  sync.Mutex // of what is read side by side
@@ -117,6 +133,9 @@ func (c *check) report() Report {
 	}
 	r.Problems = []Problem{}
 	for _, p := range slices.Collect(maps.Values(c.problems)) {
+		if b := c.bad[p.Digest]; b != nil && p.Repo == "" {
+			p.Quarantined = b.taken
+		}
 		if p.Repaired {
 			r.Repaired++
 		} else {

@@ -56,6 +56,13 @@ func (c *check) confirmBad(ctx context.Context) error {
 }
 
 func (c *check) confirmContent(ctx context.Context, b *badContent) error {
+	if b.taken != "" { // it was read twice then
+		if b.info.Size() < b.Size {
+			b.kind = Truncated
+		}
+		c.confirmed(b)
+		return nil
+	}
 	info, l, err := c.hash(ctx, b.Content)
 	if err != nil {
 		return err
@@ -73,9 +80,14 @@ func (c *check) confirmContent(ctx context.Context, b *badContent) error {
 		l.detail = b.detail
 	}
 	b.lack, b.info = l, info
+	c.confirmed(b)
+	return nil
+}
+
+// confirmed makes a problem of content.
+func (c *check) confirmed(b *badContent) {
 	delete(c.problems, key{kind: Orphaned, digest: b.Digest, path: layout.Data(b.Digest)})
 	c.found(Problem{Kind: b.kind, Digest: b.Digest, Path: layout.Data(b.Digest), Detail: b.detail})
-	return nil
 }
 
 // images says of each problem which images it hurts.

@@ -22,13 +22,17 @@ import (
 // readers is how many contents are read at the same time.
 const readers = 2
 
-var buffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
+// block is what is read at once.
+type block [256 << 10]byte
+
+var buffers = sync.Pool{New: func() any { return new(block) }}
 
 // badContent is content that is missing or wrong.
 type badContent struct {
 	lack
 	repos  map[string]bool // that need it
 	info   fs.FileInfo     // the file that was read; nil: there is none
+	taken  string          // where its bytes lie since they were taken out of service; "": they were not
 	source string          // that it was brought from
 	healed bool
 }
@@ -39,7 +43,7 @@ type orphan struct {
 }
 
 // doubt notes content that seems missing or wrong, and who needs it.
-func (c *check) doubt(l lack, repo string) {
+func (c *check) doubt(l lack, repo string) *badContent {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.bad[l.Digest]
@@ -54,11 +58,12 @@ func (c *check) doubt(l lack, repo string) {
 	if repo != "" {
 		b.repos[repo] = true
 	}
+	return b
 }
 
 // contents looks at every file of content, and reads those of the part.
-func (c *check) contents(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
+func (c *check) contents(parent context.Context) error {
+	g, ctx := errgroup.WithContext(parent)
 	g.SetLimit(readers)
 	c.orphans = map[digest.Digest]orphan{}
 	for _, algorithm := range c.entries(layout.Blobs) {
@@ -76,11 +81,17 @@ func (c *check) contents(ctx context.Context) error {
 			}
 		}
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return parent.Err() // it may have ended while nothing was being read
 }
 
 // content looks at one file of content.
 func (c *check) content(ctx context.Context, d digest.Digest, g *errgroup.Group) {
+	if c.glance(ctx) != nil {
+		return
+	}
 	info, err := c.disk.Stat(layout.Data(d))
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -98,23 +109,36 @@ func (c *check) content(ctx context.Context, d digest.Digest, g *errgroup.Group)
 	}
 	c.out.Blobs++
 	c.out.Bytes += info.Size()
-	if c.o.Parts < 1 || number(d)%uint64(c.o.Parts) != uint64(c.o.Part-1) {
+	if !c.again[d] && (c.o.Parts < 1 || number(d)%uint64(c.o.Parts) != uint64(c.o.Part-1)) {
 		return
 	}
 	c.out.ReadBlobs++
 	c.out.ReadBytes += info.Size()
 	c.o.Progress.Plan(1, info.Size())
-	g.Go(func() error {
-		_, l, err := c.hash(ctx, store.Content{Descriptor: descriptor(d)})
-		if l.kind != "" && l.kind != Missing {
-			c.doubt(l, "")
-			c.o.Progress.Done(d.String(), errors.New(l.detail))
-		} else {
-			c.o.Progress.Done(d.String(), err)
-		}
-		return err
-	})
+	g.Go(func() error { return c.readContent(ctx, store.Content{Descriptor: descriptor(d)}) })
 }
+
+// readContent reads one content of the part.
+func (c *check) readContent(ctx context.Context, of store.Content) error {
+	info, l, err := c.hash(ctx, of)
+	if l.kind == Corrupt && c.takes() {
+		info, l, err = c.hash(ctx, of) // once may be the disk's mood
+	}
+	if err != nil || l.kind == "" || l.kind == Missing {
+		c.o.Progress.Done(of.Digest.String(), err)
+		return err
+	}
+	c.o.Progress.Done(of.Digest.String(), errors.New(l.detail))
+	b := c.doubt(l, "")
+	if l.kind == Corrupt && c.takes() {
+		b.info = info
+		return c.takeOut(ctx, b)
+	}
+	return nil
+}
+
+// takes reports whether bad content is to be taken out of service.
+func (c *check) takes() bool { return c.o.Repair || c.o.Quarantine }
 
 func descriptor(d digest.Digest) ocispec.Descriptor { return ocispec.Descriptor{Digest: d} }
 
@@ -125,6 +149,8 @@ func (c *check) hash(ctx context.Context, of store.Content) (info fs.FileInfo, l
 	f, err := c.OpenContent(ctx, of.Digest)
 	if err == nil {
 		defer f.Close()
+		forget(f)
+		defer forget(f)
 		info, err = f.Stat()
 	}
 	got := of.Digest
@@ -150,16 +176,19 @@ func (c *check) hash(ctx context.Context, of store.Content) (info fs.FileInfo, l
 
 // sum hashes a file. It ends soon after ctx does.
 func (c *check) sum(ctx context.Context, f io.Reader, a digest.Algorithm) (digest.Digest, error) {
-	buf := buffers.Get().(*[256 << 10]byte)
+	buf := buffers.Get().(*block)
 	defer buffers.Put(buf)
 	h := a.Hash()
 	for {
 		if err := ctx.Err(); err != nil {
 			return "", err
 		}
-		n, err := f.Read(buf[:])
+		n, err := f.Read(buf[:c.o.Pace.most(len(buf))])
 		h.Write(buf[:n])
 		c.o.Progress.Bytes(int64(n))
+		if err := c.o.Pace.spend(ctx, n); err != nil {
+			return "", err
+		}
 		if err == io.EOF {
 			return digest.NewDigest(a, h), nil
 		}

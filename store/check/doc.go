@@ -44,8 +44,12 @@
 //
 // # Repair
 //
-// Bad bytes are moved to <data>/registry/quarantine at once, so that nobody is sent
-// them and whoever brings the content again stores it. What is missing is fetched by
+// Without being told so a check changes nothing: it is a look. Told to quarantine, it
+// moves bad bytes to <data>/registry/quarantine and changes nothing else; told to
+// repair, it does so first. What is read and hashes wrong is read again and goes in
+// that moment, not when the check ends, so that nobody is sent it and whoever brings
+// the content again stores it. What lies in quarantine stays there until a person
+// removes it. What is missing is fetched by
 // digest from the sources that the caller gives, and becomes visible when it has
 // been hashed. Links are made again where the content is here, the ledger learns
 // what the registry serves, and a tag that only the ledger knows is put back. What
@@ -54,11 +58,17 @@
 // Nothing that is good is ever removed: content that nothing refers to is for the
 // collector, foreign files for people.
 //
+// # Beside clients
+//
+// With a [Pace] it reads no more bytes a second than that, and a quarter of it
+// while clients are answered; a look at a file that is not read counts as 4 KiB. What
+// it does alone, while others wait for it, is not paced. On Linux the kernel is told
+// to forget a file before it is read, so that it is the disk that is read, and
+// afterwards, so that what clients ask for stays in memory.
+//
 // # What is not here
 //
-// A daemon that reads a part of everything now and then under a budget; knowledge
-// of what a collector has condemned; content of other stores than this one. What
-// the page cache holds is what is read: a fault that the disk has and the memory has
-// not shows once the memory has forgotten it. For every content that is known some
+// Knowledge of what a collector has condemned; content of other stores than this one.
+// Content that cannot be read at all may be right, and is left where it is. For every content that is known some
 // two hundred bytes of memory are used, for what is read a quarter of a megabyte.
 package check

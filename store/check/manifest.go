@@ -49,6 +49,9 @@ func (e *exam) manifest(ctx context.Context, desc ocispec.Descriptor) error {
 // read is a manifest as it is here, or else as the ledger knows it; whole tells.
 func (e *exam) read(ctx context.Context, desc ocispec.Descriptor) (m mirror.Manifest, whole bool, err error) {
 	known, raw, err := e.Manifest(ctx, "", desc.Digest)
+	if !e.deep { // alone it keeps others waiting
+		err = errors.Join(err, e.o.Pace.spend(ctx, len(raw)))
+	}
 	if err == nil {
 		m, err = mirror.ParseManifest(known, raw)
 		if err == nil {

@@ -45,10 +45,33 @@ type Problem struct {
 	Next     string        `json:"next"`                  // what to do; "" when it is repaired
 	Repaired bool          `json:"repaired"`
 	Source   string        `json:"source,omitempty"` // where content was brought from
+
+	Quarantined string `json:"quarantined,omitempty"` // where bad bytes lie that were taken out of service, below <data>/registry
 }
 
 // most is how many images a problem names.
 const most = 20
+
+// Waste reports whether nobody is hurt by it: space that is to be given back.
+func (k Kind) Waste() bool { return k == Orphaned || k == Abandoned }
+
+// Kinds are all kinds.
+func Kinds() []Kind {
+	return []Kind{Missing, Truncated, Corrupt, Unreadable, Unlinked, Dangling, Malformed, Foreign, Unrecorded, Vanished, Edges, Orphaned, Abandoned}
+}
+
+// Subject is what it is a problem of.
+func (p Problem) Subject() string {
+	switch {
+	case p.Tag != "":
+		return p.Repo + ":" + p.Tag
+	case p.Repo != "" && p.Digest != "":
+		return p.Repo + "@" + p.Digest.String()
+	case p.Digest != "":
+		return p.Digest.String()
+	}
+	return p.Path
+}
 
 // key tells problems apart.
 type key struct {
@@ -95,13 +118,16 @@ func (r Report) Print(w io.Writer) error {
 }
 
 func (p Problem) print(w io.Writer) {
-	fmt.Fprintf(w, "%-10s %s\n           %s\n", p.Kind, p.subject(), p.Detail)
+	fmt.Fprintf(w, "%-10s %s\n           %s\n", p.Kind, p.Subject(), p.Detail)
 	if p.Hurt > 0 {
 		more := ""
 		if n := p.Hurt - len(p.Images); n > 0 {
 			more = fmt.Sprintf(" and %d more", n)
 		}
 		fmt.Fprintf(w, "           hurts %s%s\n", strings.Join(p.Images, ", "), more)
+	}
+	if p.Quarantined != "" {
+		fmt.Fprintf(w, "           out of service, its bytes are in %s\n", p.Quarantined)
 	}
 	switch {
 	case p.Repaired && p.Source != "":
@@ -111,18 +137,6 @@ func (p Problem) print(w io.Writer) {
 	default:
 		fmt.Fprintf(w, "           next: %s\n", p.Next)
 	}
-}
-
-func (p Problem) subject() string {
-	switch {
-	case p.Tag != "":
-		return p.Repo + ":" + p.Tag
-	case p.Repo != "" && p.Digest != "":
-		return p.Repo + "@" + p.Digest.String()
-	case p.Digest != "":
-		return p.Digest.String()
-	}
-	return p.Path
 }
 
 func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }

@@ -14,6 +14,7 @@ import (
 
 	"lastro/store"
 	"lastro/store/layout"
+	"lastro/store/storetest"
 )
 
 // damage is what may happen to a file.
@@ -87,8 +88,9 @@ func TestRandomCorruptionsAreFoundAndHealed(t *testing.T) {
 
 // corruptSome does some damage to a copy of a store, and says how often.
 func corruptSome(t *testing.T, r *rapid.T, model *site) int {
-	s := &site{dir: filepath.Join(t.TempDir(), "copy"), all: model.all}
-	defer os.RemoveAll(s.dir)
+	dir := storetest.Folder(t)
+	defer os.RemoveAll(dir)
+	s := &site{dir: filepath.Join(dir, "copy"), all: model.all}
 	if err := os.CopyFS(s.dir, os.DirFS(model.dir)); err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +108,7 @@ func corruptSome(t *testing.T, r *rapid.T, model *site) int {
 			hit = append(hit, name)
 		}
 	}
-	found := s.check(t, Options{Part: 1, Parts: 1})
+	found := s.check(t, Options{Part: 1, Parts: 1, Quarantine: rapid.Bool().Draw(r, "quarantine")})
 	for _, name := range hit {
 		if !isFound(s, found, name) {
 			r.Errorf("what happened to %s is not found:\n%s", name, words(found))

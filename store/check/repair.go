@@ -21,11 +21,77 @@ import (
 // is whole again: the layers of a manifest that was lost.
 const rounds = 8
 
-// repair heals what it can, and says of each problem whether it is gone.
+// repair heals what it can, or what is bad only goes out of service. It says of each
+// problem whether it is gone.
 func (c *check) repair(ctx context.Context) error {
-	if !c.o.Repair {
+	if !c.takes() || len(c.problems) == 0 {
 		return nil
 	}
+	release, err := c.share(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if c.o.Repair {
+		return c.healAll(ctx)
+	}
+	return c.takeOutAll(ctx)
+}
+
+func (c *check) share(ctx context.Context) (release func(), err error) {
+	if c.o.Share == nil {
+		return func() {}, nil
+	}
+	return c.o.Share(ctx)
+}
+
+// takeOutAll takes all bad bytes out of service. What nobody needs is mended by that.
+func (c *check) takeOutAll(ctx context.Context) error {
+	for _, b := range c.bad {
+		problem := c.problems[key{kind: b.kind, digest: b.Digest, path: layout.Data(b.Digest)}]
+		if err := c.outOfService(ctx, b); err != nil {
+			return err
+		}
+		problem.Repaired = b.healed || b.taken != "" && len(b.repos) == 0
+	}
+	return c.askAgain(ctx)
+}
+
+// outOfService takes bad bytes out of service, once. Its error is ctx's.
+func (c *check) outOfService(ctx context.Context, b *badContent) error {
+	if b.kind != Truncated && b.kind != Corrupt {
+		return ctx.Err()
+	}
+	if b.taken == "" {
+		if err := c.takeOut(ctx, b); err != nil || b.taken == "" {
+			return err
+		}
+	}
+	b.kind = Missing // from here on; its problem says what it was
+	return ctx.Err()
+}
+
+// takeOut takes bad bytes out of service. Its error is ctx's.
+func (c *check) takeOut(ctx context.Context, b *badContent) error {
+	name, taken, err := c.TakeOut(ctx, b.Digest, b.info)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, fs.ErrNotExist): // somebody else did
+		b.kind = Missing
+	case err != nil:
+		c.o.Log.Error("bad content cannot be taken out of service", "digest", b.Digest, "err", err)
+	case taken:
+		b.taken = name
+		c.o.Log.Warn("bad content was taken out of service", "digest", b.Digest, "what", b.detail, "to", name)
+	default:
+		b.healed = true // it came again, and what comes is hashed
+	}
+	return nil
+}
+
+// healAll heals until nothing more shows.
+func (c *check) healAll(ctx context.Context) error {
 	for range rounds {
 		before := len(c.problems)
 		healed, err := c.healContents(ctx)
@@ -114,12 +180,8 @@ func (c *check) healContents(ctx context.Context) (healed int, err error) {
 
 // heal takes bad bytes out of service and brings good ones. Its error is ctx's.
 func (c *check) heal(ctx context.Context, b *badContent) error {
-	if b.kind == Truncated || b.kind == Corrupt {
-		if _, _, err := c.TakeOut(ctx, b.Digest, b.info); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			b.detail = err.Error()
-			return ctx.Err()
-		}
-		b.kind = Missing // from here on; its problem says what it was
+	if err := c.outOfService(ctx, b); err != nil || b.healed || b.kind != Missing {
+		return err
 	}
 	if len(b.repos) == 0 {
 		b.healed = b.kind == Missing

@@ -146,6 +146,9 @@ func (c *check) visible(ctx context.Context, repo string) (units []unit, err err
 // first looks at a unit a first time. needed learns what it refers to.
 func (c *check) first(ctx context.Context, u unit, needed map[digest.Digest]bool) error {
 	u.needed = u.needed || needed[u.digest]
+	if err := c.glance(ctx); err != nil {
+		return err
+	}
 	e, err := c.examine(ctx, u, false)
 	if err != nil {
 		return err
