@@ -46,7 +46,9 @@ type Settings struct {
 	Committed func()
 
 	where    where
-	maxSize  int // 0: no limit
+	steps    steps
+	least    int64 // of free pages, for a compaction to pay; 0: compactFrom
+	maxSize  int   // 0: no limit
 	openFile func(string, int, os.FileMode) (*os.File, error)
 }
 
@@ -66,10 +68,14 @@ func (s Settings) options() *bolt.Options {
 
 // File is an open file. Its methods may be called from many goroutines.
 type File struct {
-	db      *bolt.DB
-	writer  *writer
-	unclean bool
-	closing func() error
+	db         *bolt.DB
+	path       string
+	settings   Settings
+	writer     *writer
+	found      state
+	compaction Compaction
+	checking   chan struct{} // holds one token: one check at a time
+	closing    func() error
 }
 
 // Open opens the file at path and makes it, with mode 0600, when there is
@@ -80,31 +86,70 @@ func Open(path string, s Settings) (*File, error) {
 	if s.Timeout == 0 {
 		s.Timeout = 5 * time.Second
 	}
+	if s.least == 0 {
+		s.least = compactFrom
+	}
 	if err := s.where.refuseNetwork(path); err != nil {
 		return nil, err
+	}
+	// What is made beside the file and renamed goes where a link leads to.
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
 	}
 	if err := s.createMissing(path); err != nil {
 		return nil, err
 	}
-	unclean, err := s.examine(path)
+	f, err := s.open(path)
 	if err != nil {
 		return nil, err
 	}
-	db, err := s.openWritable(path)
-	if err != nil {
-		return nil, err
+	if err := errors.Join(removeIfThere(path+checkSuffix), removeIfThere(path+compactSuffix), f.db.Update(f.begin)); err != nil {
+		return nil, errors.Join(err, f.db.Close())
 	}
-	if err := db.Update(s.begin); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	f := &File{db: db, writer: startWriter(db, s.Committed), unclean: unclean}
-	f.closing = sync.OnceValue(func() error { return errors.Join(f.writer.close(markClosed), db.Close()) })
+	f.writer = startWriter(f.db, s.Committed)
+	f.closing = sync.OnceValue(func() error { return errors.Join(f.writer.close(markClosed), f.db.Close()) })
 	return f, nil
 }
 
+// open examines the file, opens it, and compacts it if that pays. A file that
+// another takes the place of meanwhile – ours, compacted, too – is examined anew.
+func (s Settings) open(path string) (*File, error) {
+	f := &File{path: path, settings: s, checking: make(chan struct{}, 1)}
+	for range 100 {
+		found, err := s.examine(path)
+		if err != nil {
+			return nil, err
+		}
+		db, err := s.openExamined(path, found)
+		if errors.Is(err, errReplaced) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if f.compaction.Before > 0 || !found.pays(s.least) {
+			f.db, f.found = db, found
+			return f, nil
+		}
+		if f.compaction, err = s.compact(db, path, found); err != nil {
+			return nil, errors.Join(err, db.Close())
+		}
+		if err := db.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("%w, which puts another in its place again and again", ErrLocked)
+}
+
 // Unclean reports whether the process that had the file before this one ended
-// without closing it.
-func (f *File) Unclean() bool { return f.unclean }
+// without closing it, as far as this file knows.
+func (f *File) Unclean() bool { return f.found.unclean }
+
+// Copied reports whether the file is a copy of one that was open. It is unclean.
+func (f *File) Copied() bool { return f.found.copied }
+
+// Compaction is what Open did before anything was written.
+func (f *File) Compaction() Compaction { return f.compaction }
 
 // Close waits for what is being written, marks the file clean and closes it.
 // Later calls return what the first did.
@@ -149,10 +194,10 @@ func (s Settings) createMissing(path string) error {
 	if err := os.Rename(fresh, path); err != nil {
 		return err
 	}
-	return syncFolder(filepath.Dir(path))
+	return syncPath(filepath.Dir(path))
 }
 
-func syncFolder(dir string) error {
+func syncPath(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
 		return err
@@ -172,7 +217,8 @@ func (s Settings) initialise(tx *bolt.Tx) error {
 }
 
 // begin marks the file open, and brings one of an older format up to date.
-func (s Settings) begin(tx *bolt.Tx) error {
+func (f *File) begin(tx *bolt.Tx) error {
+	s := f.settings
 	meta := tx.Bucket([]byte(bucketMeta))
 	from := binary.BigEndian.Uint64(meta.Get([]byte(metaFormat)))
 	if from < s.Format {
@@ -185,7 +231,7 @@ func (s Settings) begin(tx *bolt.Tx) error {
 			return err
 		}
 	}
-	return meta.Put([]byte(metaOpen), []byte{1})
+	return meta.Put([]byte(metaOpen), openMark(f.found.info))
 }
 
 func markClosed(tx *bolt.Tx) error {

@@ -29,6 +29,23 @@ type pages struct {
 	size int64           // of a page
 	end  uint64          // number of pages
 	seen map[uint64]bool // those that belong to a tree
+
+	faults *faults // nil: the first ends it
+}
+
+// errEnough ends a check that keeps no more faults.
+var errEnough = errors.New("more faults than are kept")
+
+// bear keeps a fault, if that is wanted, so that what is beside it is checked as
+// well.
+func (c *pages) bear(err error) error {
+	if err == nil || err == errEnough || c.faults == nil {
+		return err
+	}
+	if !c.faults.add(err) {
+		return errEnough
+	}
+	return nil
 }
 
 // page is one page with those that continue it.
@@ -83,6 +100,9 @@ func (c *pages) branch(p page, low, high []byte) (last []byte, err error) {
 			}
 		}
 		if last, err = c.tree(p.number(i, 8), key, next); err != nil {
+			last, err = key, c.bear(err)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -102,7 +122,7 @@ func (c *pages) leaf(p page, low, high []byte) (last []byte, err error) {
 		last = key
 		value, err := p.value(i)
 		if err == nil && p.half(i, 0) == flagBucket {
-			err = c.inner(p, value)
+			err = c.bear(c.inner(p, value))
 		} else if err == nil && p.half(i, 0) != 0 {
 			err = p.fault("an element of no known kind")
 		}
