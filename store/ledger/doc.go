@@ -97,6 +97,11 @@
 // answers reads and refuses writes until it is opened again; package file says
 // why.
 //
+// Copy makes a file that opens as the ledger of that moment, and as an unclean
+// one. Check looks at a copy: at every page, and at whether events, history and
+// tags agree. Open gives the disk back what is free when that is most of a large
+// file.
+//
 // Read transactions are short. Iterators read a page, end the transaction and
 // then yield, so what is recorded meanwhile may or may not be seen, and the
 // body of the loop may record.

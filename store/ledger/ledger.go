@@ -85,9 +85,7 @@ func Open(path string, o Options) (*Ledger, error) {
 		return nil, fmt.Errorf("open ledger %s: %w", path, err)
 	}
 	l := &Ledger{file: f, now: o.Now, log: o.Log, rebuilding: make(chan struct{}, 1), pulls: newPulls()}
-	if f.Unclean() {
-		l.log.Warn("ledger was not closed cleanly", "path", path)
-	}
+	l.tell(path)
 	if err := l.update(context.Background(), l.prepare); err != nil {
 		return nil, errors.Join(fmt.Errorf("open ledger %s: %w", path, err), f.Close())
 	}
