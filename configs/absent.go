@@ -5,14 +5,13 @@ import "regexp"
 // absentKeys are keys of features that this version does not have, without the
 // places in lists. Nobody should believe that they do something.
 var absentKeys = map[string]bool{
-	"collect":              true,
-	"registry.storage":     true,
-	"retention[].untagged": true,
-	"backup[].keep":        true,
-	"backup[].verify":      true,
-	"backup[].drill":       true,
-	"backup[].sign":        true,
-	"backup[].encrypt":     true,
+	"collect":          true,
+	"registry.storage": true,
+	"backup[].keep":    true,
+	"backup[].verify":  true,
+	"backup[].drill":   true,
+	"backup[].sign":    true,
+	"backup[].encrypt": true,
 }
 
 var inBrackets = regexp.MustCompile(`\[[^\]]*\]`)

@@ -28,6 +28,7 @@ func (c *Config) check(d *decoder) {
 	d.check("registry", c.Registry.Settings.Validate())
 	c.spread()
 	c.checkUnique(d)
+	c.checkRequired(d)
 	if samePlace(c.Registry.Listen, c.Admin.Listen) && !d.refused("registry.listen") && !d.refused("admin.listen") {
 		at := "admin.listen"
 		if d.places[at].line == 0 {

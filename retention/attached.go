@@ -7,7 +7,7 @@ import (
 
 // follow decides on attached tags: they go where their subjects go. items and
 // decided are of the tags that count, in the same order.
-func follow(items []Tag, decided []Decision, attached []Tag) []Decision {
+func follow(items []Tag, decided []Decision, attached []Tag, now time.Time) []Decision {
 	bySubject := map[string][]int{}
 	for i, t := range attached {
 		bySubject[t.Subject] = append(bySubject[t.Subject], i)
@@ -25,6 +25,9 @@ func follow(items []Tag, decided []Decision, attached []Tag) []Decision {
 			}
 		}
 		f.apply(leads, remove)
+	}
+	for i, t := range attached {
+		f.decisions[i].protect(t.Protections, now)
 	}
 	return f.decisions
 }

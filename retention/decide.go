@@ -21,6 +21,9 @@ type Tag struct {
 	// Below are the manifests that the digest leads to, such as those of an
 	// index, to which something may be attached as well. It may be nil.
 	Below []string
+
+	Protections []Protection // of its digest
+	Backups     []string     // backups that are known to have all of it
 }
 
 // Decision is what becomes of a tag. The zero value keeps it.
@@ -38,8 +41,7 @@ type Decision struct {
 // is cut short leaves no image without its signatures. With a *GuardError they
 // say what would have been, and none may be carried out.
 func Decide(repo string, tags []Tag, rules []Compiled, now time.Time) ([]Decision, error) {
-	rules = slices.DeleteFunc(slices.Clone(rules), func(c Compiled) bool { return c.match == nil || !c.match.Match(repo) })
-	slices.SortStableFunc(rules, func(a, b Compiled) int { return cmp.Compare(a.String(), b.String()) })
+	rules = matching(repo, rules)
 	items, attached := split(tags)
 	counts := count(items, rules)
 	decisions := make([]Decision, len(items), len(tags))
@@ -48,13 +50,20 @@ func Decide(repo string, tags []Tag, rules []Compiled, now time.Time) ([]Decisio
 	}
 	keepLast(decisions)
 	err := guard(repo, decisions, rules)
-	decisions = append(decisions, follow(items, decisions, attached)...)
+	decisions = append(decisions, follow(items, decisions, attached, now)...)
 	for i := range decisions {
 		decisions[i].Repo = repo
 	}
 	slices.SortStableFunc(decisions[:len(items)], byTag)
 	slices.SortStableFunc(decisions[len(items):], byTag)
 	return decisions, err
+}
+
+// matching are the rules for a repository, in the order of their lines.
+func matching(repo string, rules []Compiled) []Compiled {
+	rules = slices.DeleteFunc(slices.Clone(rules), func(c Compiled) bool { return c.match == nil || !c.match.Match(repo) })
+	slices.SortStableFunc(rules, func(a, b Compiled) int { return cmp.Compare(a.String(), b.String()) })
+	return rules
 }
 
 func byTag(a, b Decision) int { return cmp.Compare(a.Tag, b.Tag) }
@@ -85,36 +94,43 @@ type subject struct {
 // decide asks every line of every rule, and does not stop at the first that
 // keeps: a person who asks why is told all.
 func decide(s subject, rules []counted) Decision {
-	d := Decision{Tag: s.Name, Digest: s.Digest}
+	all := protected(s.Protections, s.now)
 	if len(rules) == 0 {
-		d.Reasons = []string{"no rule matches"}
-		return d
+		all.keeps, all.forever = append(all.keeps, "no rule matches"), true
 	}
-	if s.Since.IsZero() {
-		d.Reasons = []string{"its age is not known"}
-		return d
+	if len(rules) > 0 && s.Since.IsZero() {
+		all.keeps, all.forever = append(all.keeps, "its age is not known"), true
+		rules = nil
 	}
-	var kept, spared []string
-	forever := false
 	for _, rule := range rules {
 		v := rule.ask(s)
-		kept = append(kept, v.keeps...)
-		spared = append(spared, fmt.Sprintf("%s: %s", rule, strings.Join(v.lets, ", ")))
-		forever = forever || v.forever
-		if v.until.After(d.Until) {
-			d.Until = v.until
-		}
+		v.lets = []string{fmt.Sprintf("%s: %s", rule, strings.Join(v.lets, ", "))}
+		all.add(v)
 	}
-	if d.Reasons = kept; len(kept) == 0 {
-		d.Reasons, d.Remove = spared, true
+	return all.decision(Decision{Tag: s.Name, Digest: s.Digest})
+}
+
+func (v *verdict) add(other verdict) {
+	v.keeps, v.lets = append(v.keeps, other.keeps...), append(v.lets, other.lets...)
+	v.forever = v.forever || other.forever
+	if other.until.After(v.until) {
+		v.until = other.until
 	}
-	if forever {
-		d.Until = time.Time{}
+}
+
+// decision keeps d when anything keeps it.
+func (v verdict) decision(d Decision) Decision {
+	d.Reasons, d.Remove = v.keeps, len(v.keeps) == 0
+	if d.Remove {
+		d.Reasons = v.lets
+	}
+	if !v.forever {
+		d.Until = v.until
 	}
 	return d
 }
 
-// verdict is what one rule says of a tag.
+// verdict is what rules and protections say of something.
 type verdict struct {
 	keeps   []string  // lines that keep it
 	lets    []string  // lines that do not
@@ -134,6 +150,7 @@ func (c counted) ask(s subject) verdict {
 	c.askPulled(s, &v)
 	c.askSemver(s, &v)
 	c.askTags(s, &v)
+	c.askBackup(s.Backups, &v)
 	return v
 }
 
@@ -198,6 +215,16 @@ func (c Compiled) askSemver(s subject, v *verdict) {
 		v.keep(c, fmt.Sprintf("semver %q", c.versions.String()))
 	default:
 		v.lets = append(v.lets, fmt.Sprintf("not in semver %q", c.versions.String()))
+	}
+}
+
+func (c Compiled) askBackup(backups []string, v *verdict) {
+	switch name := c.rule.RequireBackup; {
+	case name == "":
+	case slices.Contains(backups, name):
+		v.lets = append(v.lets, fmt.Sprintf("all of it is in backup %q", name))
+	default:
+		v.keep(c, fmt.Sprintf("require-backup %q: not all of it is known to be there", name))
 	}
 }
 

@@ -12,10 +12,12 @@
 // known to have pulled counts as pulled when the record of pulls began, or when the
 // tag came, whichever is later, and without any record as pulled now. The per- lines go by version: in each
 // line of versions, which the caller's Language parts, the newest stay, however
-// old they are. A tag that is no version is not kept by them.
+// old they are. A tag that is no version is not kept by them. A rule with
+// require-backup keeps what is not known to be in that backup as a whole.
 //
-// Three things stand above the rules:
+// Four things stand above the rules:
 //
+//   - What is protected stays, whatever its rules say, until its protection ends.
 //   - A repository never loses its last tag. When no line keeps any, the newest
 //     stays.
 //   - Attached tags (signatures, SBOMs and the like, which name their subject)
@@ -25,6 +27,22 @@
 //     so nothing takes away what is attached to it.
 //   - A plan that would remove more than max-removals of a repository's tags is
 //     refused whole, with a GuardError.
+//
+// # Digests without a tag
+//
+// [DecideUnlinked] is for a manifest that no tag reaches any more, or ever did.
+// It stays while it is protected, while a matching rule requires a backup that
+// is not known to have all of it, and while untagged says: of several matching
+// rules the longest, counted from when the tag left it or a client last pulled
+// it, whichever is later. When either is not known, it counts as now. Where no
+// matching rule has untagged,
+//
+//   - what a tag left by moving, and what never had a tag, stays for good:
+//     somebody may have written its digest down;
+//   - what lost its last tag by removal (retention, a client, a retirement) is
+//     not kept: that was the meaning of it.
+//
+// untagged: 0s keeps neither.
 //
 // # How many removals are allowed
 //

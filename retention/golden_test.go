@@ -56,7 +56,16 @@ func TestReasons(t *testing.T) {
 	}, []Compiled{used}, now); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "reasons.json", append(all, ds...))
+	all = append(all, ds...)
+	safe := compiled(t, Rule{Match: "**", Keep: Keep{Last: 1}, RequireBackup: "main", Untagged: new(14 * day), MaxRemovals: 1, Line: "lastro.yaml:40"})
+	if ds, err = Decide("lib/f", []Tag{
+		{Name: "new", Since: now}, {Name: "unsaved", Since: now.Add(-9 * day)}, {Name: "saved", Since: now.Add(-9 * day), Backups: []string{"main"}},
+		{Name: "protected", Since: now.Add(-9 * day), Backups: []string{"main"}, Protections: []Protection{{`protected as "audit" by ann until 2026-06-01T00:00:00Z: case 7`, now.Add(92*day - 12*time.Hour)}}},
+	}, []Compiled{safe}, now); err != nil {
+		t.Fatal(err)
+	}
+	all = append(all, ds...)
+	golden(t, "reasons.json", append(all, DecideUnlinked("lib/f", Unlinked{Digest: "left", How: Moved, Left: now.Add(-2 * day), Pulled: now.Add(-9 * day), Backups: []string{"main"}}, []Compiled{safe}, now)))
 }
 
 func golden(t *testing.T, name string, v any) {

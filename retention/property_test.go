@@ -14,7 +14,7 @@ import (
 func drawTags(t *rapid.T) (tags []Tag) {
 	digests := []string{"A", "B", "C", "D"}
 	for _, name := range rapid.SliceOfNDistinct(rapid.StringMatching(`[abc][0-9]`), 0, 12, rapid.ID).Draw(t, "names") {
-		tag := Tag{Name: name, Digest: rapid.SampledFrom(digests).Draw(t, "digest")}
+		tag := Tag{Name: name, Digest: rapid.SampledFrom(digests).Draw(t, "digest"), Protections: drawProtections(t)}
 		switch rapid.IntRange(0, 9).Draw(t, "kind") {
 		case 0: // of unknown age
 		case 1, 2:
@@ -51,6 +51,10 @@ func drawRules(t *rapid.T) (rules []Compiled) {
 	return rules
 }
 
+func isProtected(t Tag) bool {
+	return slices.ContainsFunc(t.Protections, func(p Protection) bool { return p.Until.IsZero() || p.Until.After(now) })
+}
+
 // keptBy says, in other words than the package, whether a line of a rule keeps a tag.
 func keptBy(c Compiled, t Tag, tags []Tag) bool {
 	var newer, higher, higherOfLetter int
@@ -67,6 +71,9 @@ func keptBy(c Compiled, t Tag, tags []Tag) bool {
 				higherOfLetter++
 			}
 		}
+	}
+	if isProtected(t) {
+		return true
 	}
 	k, isVersion := c.rule.Keep, t.Name[0] != 'c'
 	return newer < k.Last || isVersion && (higher < k.PerVariant || higherOfLetter < k.PerMajor) || k.Semver != "" && t.Name > k.Semver || k.Within > 0 && now.Sub(t.Since) < k.Within ||
@@ -147,7 +154,7 @@ func TestAnAttachedTagGoesOnlyWhenAllThatLeadsToItGoes(t *testing.T) {
 		staying := reached(func(t Tag) bool { return !gone[t.Name] })
 		going := reached(func(t Tag) bool { return gone[t.Name] })
 		for _, tag := range tags {
-			if want := going[tag.Name] && !staying[tag.Name]; tag.Subject != "" && gone[tag.Name] != want {
+			if want := going[tag.Name] && !staying[tag.Name] && !isProtected(tag); tag.Subject != "" && gone[tag.Name] != want {
 				t.Fatalf("%s goes: got %v, want %v", tag.Name, gone[tag.Name], want)
 			}
 		}

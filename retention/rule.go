@@ -11,9 +11,11 @@ import (
 
 // Rule is one entry of retention: in the configuration.
 type Rule struct {
-	Match       string  `yaml:"match" kind:"pattern" required:"true" example:"docker.io/**" doc:"Repositories that the rule is for."`
-	Keep        Keep    `yaml:"keep" doc:"Which tags stay: those that any of these lines keeps; without lines, all."`
-	MaxRemovals float64 `yaml:"max-removals" kind:"percent" default:"20%" example:"20%" doc:"The share of a repository's tags that one run may remove (at least one tag, never the last); more stops the run for that repository. 0% removes nothing."`
+	Match         string         `yaml:"match" kind:"pattern" required:"true" example:"docker.io/**" doc:"Repositories that the rule is for."`
+	Keep          Keep           `yaml:"keep" doc:"Which tags stay: those that any of these lines keeps; without lines, all."`
+	Untagged      *time.Duration `yaml:"untagged" example:"14d" doc:"How long digests that no tag leads to any more stay pullable, from when the tag left or a client last pulled them. Without it, those that a tag left by moving stay for good, and those whose tag was removed do not stay."`
+	RequireBackup string         `yaml:"require-backup" example:"main" doc:"The name of a backup: what is not known to be in it as a whole stays."`
+	MaxRemovals   float64        `yaml:"max-removals" kind:"percent" default:"20%" example:"20%" doc:"The share of a repository's tags that one run may remove (at least one tag, never the last); more stops the run for that repository. 0% removes nothing."`
 
 	// Line says where the rule stands, such as lastro.yaml:12; reasons cite it.
 	// Empty: they cite the pattern.
@@ -85,6 +87,9 @@ func (r Rule) Validate() error {
 		if tag == "" {
 			errs = append(errs, fmt.Errorf(`keep.tags[%d]: is empty (example: "*-lts")`, i))
 		}
+	}
+	if r.Untagged != nil && *r.Untagged < 0 {
+		errs = append(errs, fmt.Errorf("untagged: %s is less than nothing (example: 14d)", *r.Untagged))
 	}
 	if !(r.MaxRemovals >= 0 && r.MaxRemovals <= 1) { // so that NaN is refused
 		errs = append(errs, fmt.Errorf("max-removals: %s is not between 0%% and 100%% (example: 20%%)", percent(r.MaxRemovals)))
