@@ -176,6 +176,33 @@ func TestEachCorruptionIsFoundAndHealed(t *testing.T) {
 	}
 }
 
+// The first tag cannot be put back before the second one has its image served again.
+func TestATagComesBackWhenAnotherOneMendsItsImage(t *testing.T) {
+	s := newSite(t)
+	s.remove(t, layout.Revision("apps/web", s.web.Root.Digest), "")
+	write(t, s.path(layout.Tag("apps/web", "1")), []byte("no digest"))
+	if healed := s.check(t, Options{Repair: true}); healed.Left() > 0 {
+		t.Error(words(healed))
+	}
+	s.clean(t)
+}
+
+func TestAManifestsLinkAndItsBlobsAreBothFoundLost(t *testing.T) {
+	s := newSite(t)
+	s.remove(t, layout.Revision("tools", hex(s.tools, 3)), "")
+	s.remove(t, layout.Layer("tools", layer(s.tools, 3, 2)), "")
+	r := s.check(t, Options{})
+	for _, want := range []digest.Digest{hex(s.tools, 3), layer(s.tools, 3, 2)} {
+		if !slices.ContainsFunc(r.Problems, func(p Problem) bool { return p.Digest == want && p.Repo == "tools" }) {
+			t.Errorf("nothing is wrong with %s:\n%s", want, words(r))
+		}
+	}
+	if healed := s.check(t, Options{Repair: true}); healed.Left() > 0 {
+		t.Error(words(healed))
+	}
+	s.clean(t)
+}
+
 func (s *site) remove(t *testing.T, name string, d digest.Digest) digest.Digest {
 	t.Helper()
 	if err := os.Remove(s.path(name)); err != nil {

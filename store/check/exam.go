@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -221,7 +222,20 @@ func (e *exam) lookAtRecord(ctx context.Context) error {
 	p := Problem{Kind: Vanished, Digest: e.digest, Path: layout.Revision(e.repo, e.digest),
 		Detail: "the ledger has the manifest in the repository, which does not serve it"}
 	e.fault(p, e.endRecord)
-	return nil
+	return e.blobsOfRecord(ctx)
+}
+
+// blobsOfRecord looks at the blobs of a manifest that only the ledger knows. When
+// its bytes are gone as well that is no loss: its removal was cut short.
+func (e *exam) blobsOfRecord(ctx context.Context) error {
+	m, _, err := e.read(ctx, descriptor(e.digest))
+	e.lacks = slices.DeleteFunc(e.lacks, func(l lack) bool { return l.kind == Missing })
+	for _, r := range m.Refs {
+		if r.Role != mirror.RoleChild {
+			e.blob(ctx, m, r)
+		}
+	}
+	return err
 }
 
 // endRecord serves a manifest again that only the ledger knows, or, when it is not

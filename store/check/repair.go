@@ -2,6 +2,7 @@ package check
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,13 +99,14 @@ func (c *check) healAll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := c.mend(ctx); err != nil {
+		goesOn, err := c.mend(ctx)
+		if err != nil {
 			return err
 		}
 		if err := c.confirmNew(ctx); err != nil {
 			return err
 		}
-		if healed == 0 && len(c.problems) == before {
+		if healed == 0 && !goesOn && len(c.problems) == before {
 			break
 		}
 	}
@@ -238,26 +240,32 @@ func (c *check) small(ctx context.Context, s Source, repos []string, of store.Co
 }
 
 // mend makes links again and records what the ledger lacks. Who needs content is
-// looked at too: only now it may show what that needs in turn.
-func (c *check) mend(ctx context.Context) error {
+// looked at too: only now it may show what that needs in turn. It goes on when some
+// could be mended and some not: a tag comes back once its manifest is served.
+func (c *check) mend(ctx context.Context) (goesOn bool, err error) {
+	mended, failed := 0, 0
 	for _, u := range c.all() {
 		e, err := c.alone(ctx, u, func(e *exam) {
 			for _, f := range e.faults {
-				if f.mend != nil {
-					// What could not be mended is there when it is looked at again.
-					_ = f.mend(ctx)
+				switch {
+				case f.mend == nil:
+				case f.mend(ctx) == nil:
+					mended++
+				default: // its fault is there when it is looked at again
+					failed++
 				}
 			}
 		})
 		if err != nil {
-			return err
+			return false, err
 		}
 		c.note(e)
 	}
-	return nil
+	return mended > 0 && failed > 0, nil
 }
 
-// all are the suspects, and the manifests that are bad content, where they are needed.
+// all are the suspects, and the manifests that are bad content, where they are
+// needed; what others stand on comes first.
 func (c *check) all() []unit {
 	units := slices.Collect(maps.Values(c.suspects))
 	for d, b := range c.bad {
@@ -269,7 +277,9 @@ func (c *check) all() []unit {
 			}
 		}
 	}
-	slices.SortFunc(units, func(a, b unit) int { return int(b.what - a.what) })
+	slices.SortFunc(units, func(a, b unit) int {
+		return cmp.Or(cmp.Compare(b.what, a.what), cmp.Compare(a.repo, b.repo), cmp.Compare(a.tag, b.tag), cmp.Compare(a.digest, b.digest))
+	})
 	return units
 }
 
