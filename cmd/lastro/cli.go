@@ -89,7 +89,7 @@ Start with "lastro demo". Then write a lastro.yaml and run "lastro serve".
 func (c *cli) verbs() []func() *cobra.Command {
 	return []func() *cobra.Command{
 		c.serveCommand, c.demoCommand, c.syncCommand, c.statusCommand, c.listCommand, c.showCommand,
-		c.historyCommand, c.resolveCommand, c.retainCommand, c.checkCommand, c.rebuildCommand, c.backupCommand,
+		c.historyCommand, c.resolveCommand, c.retainCommand, c.checkCommand, c.rebuildCommand, c.ledgerCommand, c.backupCommand,
 		c.restoreCommand, c.clientConfigCommand, c.configCommand, c.versionCommand,
 	}
 }
