@@ -65,7 +65,7 @@ func (c *closure) reference(ctx context.Context, r mirror.Ref) error {
 	if c.blobs[r.Digest] {
 		return nil
 	}
-	linked, err := c.store.Linked(ctx, c.repo, r.Descriptor, false)
+	linked, err := c.store.isLinked(c.repo, r.Descriptor, false)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%s %s: %w", r.Role, r.Digest, err)

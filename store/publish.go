@@ -39,6 +39,8 @@ func name(p mirror.Publication) string {
 
 func (s *Store) publish(ctx context.Context, p mirror.Publication) (mirror.Published, error) {
 	defer s.gates.enter(p.Repo)()
+	before := s.sentences.gone.Load()
+	s.tell(p)
 	if err := s.checkPublication(ctx, p); err != nil {
 		return mirror.Published{}, err
 	}
@@ -46,7 +48,7 @@ func (s *Store) publish(ctx context.Context, p mirror.Publication) (mirror.Publi
 	if err != nil {
 		return mirror.Published{}, err
 	}
-	if err := s.ledger.RecordGraph(ctx, p.Repo, p.Manifests, p.Absent); err != nil {
+	if err := s.record(ctx, p, before); err != nil {
 		return mirror.Published{}, err
 	}
 	if err := s.link(ctx, p, blobs); err != nil {
@@ -56,6 +58,35 @@ func (s *Store) publish(ctx context.Context, p mirror.Publication) (mirror.Publi
 		return mirror.Published{}, err
 	}
 	return s.show(ctx, p)
+}
+
+// tell takes back what is condemned of what is published.
+func (s *Store) tell(p mirror.Publication) {
+	for _, m := range p.Manifests {
+		s.sentences.tell(p.Repo, m.Descriptor.Digest, s.now)
+		for _, r := range m.Refs {
+			s.sentences.tell(p.Repo, r.Digest, s.now)
+		}
+	}
+	if p.Tag == "" {
+		s.sentences.put(ledger.Review{Held: ledger.Held{Repo: p.Repo, Digest: p.Root.Digest}, Told: s.now(), Due: s.now(), Root: true, Why: "it came without a tag"})
+	}
+}
+
+// record is the moment from which on what the manifests refer to stays. What went
+// since it was looked for, because that took longer than a grace, is missed here.
+func (s *Store) record(ctx context.Context, p mirror.Publication, before uint64) error {
+	if err := s.ledger.RecordGraph(ctx, p.Repo, p.Manifests, p.Absent); err != nil {
+		return err
+	}
+	if s.sentences.gone.Load() == before {
+		return nil
+	}
+	err := s.checkPublication(ctx, p)
+	if err == nil {
+		_, err = s.blobs(ctx, p)
+	}
+	return err
 }
 
 // checkPublication refuses names that are none, and an image that is not here.

@@ -20,6 +20,7 @@ func (s *Store) ServesManifest(repo string, d digest.Digest) error {
 	if err := errors.Join(layout.CheckRepository(repo), layout.CheckDigest(d)); err != nil {
 		return err
 	}
+	s.sentences.tell(repo, d, s.now)
 	return s.revision(repo, d)
 }
 
@@ -35,6 +36,7 @@ func (s *Store) servesBlob(repo string, d digest.Digest) error {
 	if err := errors.Join(layout.CheckRepository(repo), layout.CheckDigest(d)); err != nil {
 		return err
 	}
+	s.sentences.tell(repo, d, s.now)
 	return s.linked(layout.Layer(repo, d), d)
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"lastro/store/layout"
+	"lastro/store/ledger"
 )
 
 // Mount lets repo serve a blob that from serves; fs.ErrNotExist when it does
@@ -39,6 +40,7 @@ func (s *Store) ServesBlob(_ context.Context, repo string, d digest.Digest) (boo
 	if err := errors.Join(layout.CheckRepository(repo), layout.CheckDigest(d)); err != nil {
 		return false, err
 	}
+	s.sentences.tell(repo, d, s.now)
 	err := s.linked(layout.Layer(repo, d), d)
 	if err == nil {
 		_, err = s.tree.Stat(layout.Data(d))
@@ -106,6 +108,12 @@ func (s *Store) linkBlob(repo string, d digest.Digest) error {
 		return err
 	}
 	defer s.gates.enter(repo)()
+	s.sentences.tell(repo, d, s.now)
+	if _, err := s.tree.Size(d); err != nil {
+		return err
+	}
+	// Nothing needs it before its manifest comes.
+	s.sentences.put(ledger.Review{Held: ledger.Held{Repo: repo, Digest: d}, Told: s.now(), Due: s.now(), Why: "it came before its manifest"})
 	return s.tree.Link(layout.Layer(repo, d), d)
 }
 
@@ -137,6 +145,7 @@ func checkSession(session string) error {
 }
 
 func (s *Store) adoptUpload(ctx context.Context, repo, session string, d digest.Digest) error {
+	s.sentences.tell(repo, d, s.now)
 	_, err := s.tree.Adopt(ctx, upload(repo, session)+"/data", d)
 	if err == nil {
 		err = s.linkBlob(repo, d)

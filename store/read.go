@@ -239,12 +239,22 @@ func (s *Store) Has(_ context.Context, desc ocispec.Descriptor) (bool, error) {
 	if err := layout.CheckDigest(desc.Digest); err != nil {
 		return false, err
 	}
+	s.sentences.tell("", desc.Digest, s.now)
 	return s.tree.Has(desc)
 }
 
 // Linked reports whether repo serves content, and has it with this size.
-func (s *Store) Linked(ctx context.Context, repo string, desc ocispec.Descriptor, manifest bool) (bool, error) {
-	has, err := s.Has(ctx, desc)
+func (s *Store) Linked(_ context.Context, repo string, desc ocispec.Descriptor, manifest bool) (bool, error) {
+	s.sentences.tell(repo, desc.Digest, s.now)
+	return s.isLinked(repo, desc, manifest)
+}
+
+// isLinked is Linked of a reader that will not build on it.
+func (s *Store) isLinked(repo string, desc ocispec.Descriptor, manifest bool) (bool, error) {
+	if err := layout.CheckDigest(desc.Digest); err != nil {
+		return false, err
+	}
+	has, err := s.tree.Has(desc)
 	if err != nil || !has {
 		return false, err
 	}
@@ -271,6 +281,7 @@ func (s *Store) Absent(ctx context.Context, repo string, d digest.Digest) (bool,
 // is durable from the next publication on; a crash before leaves it unfinished,
 // to be continued without being fetched again.
 func (s *Store) Ingest(ctx context.Context, desc ocispec.Descriptor, fetch mirror.Fetch) error {
+	s.sentences.tell("", desc.Digest, s.now)
 	return s.tree.Ingest(ctx, desc, fetch)
 }
 

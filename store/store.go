@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -45,7 +46,10 @@ type Store struct {
 	now    func() time.Time
 	tags   tagLocks
 	gates  gates
-	behind *behind // nil: nothing is
+	behind *behind      // nil: nothing is
+	holds  sync.RWMutex // shared by who reads for long, against who removes
+
+	sentences *sentences
 }
 
 var _ mirror.Destination = (*Store)(nil)
@@ -72,7 +76,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{log: o.Log, now: o.Now}
+	s := &Store{log: o.Log, now: o.Now, sentences: newSentences()}
 	err := s.open(dir, o)
 	if _, locked := errors.AsType[*LockedError](err); locked {
 		return nil, err
@@ -102,6 +106,12 @@ func (s *Store) open(dir string, o Options) (err error) {
 	}
 	s.tree, err = layout.Open(filepath.Join(dir, "registry"), filepath.Join(dir, "partial"), layout.Options{Step: o.Step, Fault: o.Fault})
 	if err != nil {
+		return err
+	}
+	if err := s.sentences.load(context.Background(), s.ledger); err != nil {
+		return err
+	}
+	if err := s.noteUnclean(); err != nil {
 		return err
 	}
 	purged, err := s.tree.PurgePartials(s.now().Add(-partialAge))
@@ -139,6 +149,9 @@ func writeAt(f *os.File, text string) error {
 func (s *Store) Close() error {
 	s.behind.stop()
 	var errs []error
+	if s.ledger != nil {
+		errs = append(errs, s.sentences.flush(context.Background(), s.ledger))
+	}
 	if s.tree != nil {
 		errs = append(errs, s.tree.Close())
 	}
@@ -149,6 +162,24 @@ func (s *Store) Close() error {
 		errs = append(errs, s.lock.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// jobUnclean is the name under which the ledger records unclean ends.
+const jobUnclean = "unclean"
+
+// LastUnclean is when the store was last opened after an end that was not clean, in
+// this process or an earlier one; zero is never.
+func (s *Store) LastUnclean(ctx context.Context) (time.Time, error) {
+	job, err := s.ledger.Job(ctx, jobUnclean)
+	return job.Started, ignoreGone(err)
+}
+
+// noteUnclean is written before anything else is.
+func (s *Store) noteUnclean() error {
+	if !s.ledger.Unclean() {
+		return nil
+	}
+	return s.ledger.RecordJob(context.Background(), ledger.Job{Name: jobUnclean, Started: s.now()})
 }
 
 // Ledger is the record of what happened. It is closed with the store.

@@ -291,6 +291,15 @@ func (t *Tree) Remove(name string) error {
 	return t.syncDir(path.Dir(name))
 }
 
+// Drop removes a file or a folder with all in it, unsynced. One that is absent is no
+// error.
+func (t *Tree) Drop(name string) error {
+	if err := t.step("remove", name); err != nil {
+		return err
+	}
+	return t.root.RemoveAll(name)
+}
+
 // Folder makes a folder, unsynced.
 func (t *Tree) Folder(name string) error {
 	if _, err := t.root.Stat(name); err == nil {

@@ -12,9 +12,10 @@ import (
 )
 
 // RecordAnswers writes what reviews came to: a State of Waiting is asked again
-// when it is due, Condemned condemns, and "" ends the review. What anything needs
-// by now is not condemned but ends, and a review that changed since it was read is
-// left as it is. What a condemned manifest refers to is asked about at once. It
+// when it is due, Condemned condemns, and "" ends the review of what is needed.
+// Whether it is, is looked up once more. What is asked about for its own sake is
+// asked about again when it is due. A review that changed since it was read is left
+// as it is. What a condemned manifest refers to is asked about at once. It
 // says which were condemned.
 func (l *Ledger) RecordAnswers(ctx context.Context, answers []Review, now time.Time) (condemned []Review, err error) {
 	err = l.update(ctx, func(tx *bolt.Tx) error {
@@ -46,7 +47,7 @@ func (n need) answer(a Review) (condemned bool, err error) {
 		return false, err
 	}
 	old, ok, err := getReview(n.tx, k)
-	if err != nil || !ok || old.State == Deleting || old.Spared.After(a.Spared) || old.Left.After(a.Left) {
+	if err != nil || !ok || old.State == Deleting || old.Told.After(a.Told) || old.Left.After(a.Left) {
 		return false, err
 	}
 	switch a.State {
@@ -55,7 +56,22 @@ func (n need) answer(a Review) (condemned bool, err error) {
 	case Waiting:
 		return false, putReview(n.tx, a)
 	}
-	return false, dropReview(n.tx, k)
+	return false, n.end(k, a)
+}
+
+// end ends a review of what is needed. What would be asked about for its own sake
+// if the need ended is asked again when a is due. What is needed no more by now is
+// to be asked about at once.
+func (n need) end(k []byte, a Review) error {
+	why, err := n.of(a.Held)
+	if err != nil || why == "" {
+		return err
+	}
+	if a.Root || !a.Left.IsZero() && !a.Gone {
+		a.State = Waiting
+		return putReview(n.tx, a)
+	}
+	return dropReview(n.tx, k)
 }
 
 func (n need) condemn(k []byte, a Review) (bool, error) {
@@ -64,7 +80,7 @@ func (n need) condemn(k []byte, a Review) (bool, error) {
 		return false, err
 	}
 	if why != "" {
-		return false, dropReview(n.tx, k)
+		return false, nil // it is asked about at once again
 	}
 	if err := putReview(n.tx, a); err != nil {
 		return false, err
@@ -86,10 +102,11 @@ func (n need) askParts(a Review) error {
 }
 
 // RecordDeleting is the last look before something goes: what nothing needs,
-// condemned or not, is Deleting from now on, and is told. What is needed by
+// condemned or not, is Deleting from now on, and is returned. What is needed by
 // something that stays is condemned no more; what is needed by something condemned
-// waits for that. What is not condemned, or not due, is passed over.
-func (l *Ledger) RecordDeleting(ctx context.Context, hs []Held, now time.Time) (deleting []Review, err error) {
+// waits for that. What is not condemned, not due, or was told to be here after
+// asked, is passed over.
+func (l *Ledger) RecordDeleting(ctx context.Context, hs []Held, now, asked time.Time) (deleting []Review, err error) {
 	err = l.update(ctx, func(tx *bolt.Tx) error {
 		deleting = nil
 		n, err := newNeed(tx, now, false)
@@ -97,7 +114,7 @@ func (l *Ledger) RecordDeleting(ctx context.Context, hs []Held, now time.Time) (
 			return err
 		}
 		for _, h := range hs {
-			r, doomed, err := n.doom(h)
+			r, doomed, err := n.doom(h, asked)
 			if err != nil {
 				return fmt.Errorf("%s: %w", h, err)
 			}
@@ -113,13 +130,13 @@ func (l *Ledger) RecordDeleting(ctx context.Context, hs []Held, now time.Time) (
 	return deleting, nil
 }
 
-func (n need) doom(h Held) (r Review, doomed bool, err error) {
+func (n need) doom(h Held, asked time.Time) (r Review, doomed bool, err error) {
 	k, err := h.key()
 	if err != nil {
 		return r, false, err
 	}
 	r, ok, err := getReview(n.tx, k)
-	if err != nil || !ok || r.State == Waiting || r.Due.After(n.now) || r.Spared.After(n.now) {
+	if err != nil || !ok || r.State == Waiting || r.Due.After(n.now) || r.Told.After(asked) {
 		return r, false, err
 	}
 	why, err := n.of(h)
@@ -175,7 +192,14 @@ func forget(tx *bolt.Tx, h Held, now time.Time) error {
 	if h.Repo == "" {
 		return forgetContent(tx, h.Digest)
 	}
-	return leave(tx, h, k, now)
+	link, err := repoDigestKey(h.Repo, h.Digest)
+	if err == nil {
+		err = leave(tx, h, link, now)
+	}
+	if err != nil {
+		return err
+	}
+	return queue(tx, Review{Held: Held{"", h.Digest}, Due: now, Why: "it left " + h.Repo})
 }
 
 // forgetContent takes a manifest that nobody holds out of the graph.

@@ -26,8 +26,8 @@
 //	  link     repo ␀ D            empty: the repository holds the manifest D
 //	  holder   D repo              empty: the same, to ask who holds it
 //	named      repo ␀ D tag        empty: the tag is at D now, to ask which are
-//	review     repo ␀ D            review, JSON: is it needed still? Without a repository: the content
-//	due        T repo ␀ D          empty: when the review is due
+//	review     D repo              review, JSON: is it needed still? Without a repository: the content
+//	due        T D repo            empty: when the review is due
 //	absent     repo ␀ D            empty: left out by a platform filter, and not served since
 //	checked    repo ␀ D            T: when referrers were last asked for upstream
 //	known      repo ␀ D            T: when the upstream was first seen to have it

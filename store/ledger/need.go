@@ -110,29 +110,35 @@ func (g graph) subjectOf(d digest.Digest) (digest.Digest, error) {
 
 // holds reports whether a repository holds a manifest that needs what it refers to.
 func (n need) holds(h Held) (bool, error) {
-	k, err := h.key()
+	k, err := repoDigestKey(h.Repo, h.Digest)
 	if err != nil || n.g.link.Get(k) == nil {
 		return false, err
 	}
-	return n.counts(k)
+	return n.counts(h)
 }
 
-// counts reports whether what has the key k is not condemned, or is all the same.
-func (n need) counts(k []byte) (bool, error) {
+// counts reports whether h is not condemned, or is all the same.
+func (n need) counts(h Held) (bool, error) {
 	if !n.loose {
 		return true, nil
+	}
+	k, err := h.key()
+	if err != nil {
+		return false, err
 	}
 	r, ok, err := getReview(n.tx, k)
 	return !ok || r.State == Waiting, err
 }
 
 // ofContent looks for a repository that serves the digest, as a manifest or as
-// what one of its manifests refers to. What only the disk knows of, the collector
-// looks for there.
+// what one of its manifests refers to, or that may have a link for it still.
 func (n need) ofContent(d digest.Digest) (why string, err error) {
 	self, err := digestKey(d)
 	if err != nil {
 		return "", err
+	}
+	if why, err = n.ofReviews(self); why != "" || err != nil {
+		return why, err
 	}
 	if why, err = n.inRepository(self, d); why != "" || err != nil {
 		return why, err
@@ -150,16 +156,27 @@ func (n need) ofContent(d digest.Digest) (why string, err error) {
 	return why, ignoreFound(err)
 }
 
+// ofReviews looks for repositories where it is asked about.
+func (n need) ofReviews(self []byte) (string, error) {
+	c := n.tx.Bucket([]byte(bucketReview)).Cursor()
+	for k, _ := c.Seek(self); bytes.HasPrefix(k, self); k, _ = c.Next() {
+		r, _, err := getReview(n.tx, k)
+		if err != nil {
+			return "", err
+		}
+		if r.Repo != "" && (!n.loose || r.State == Waiting) {
+			return r.Repo + " has a link to it", nil
+		}
+	}
+	return "", nil
+}
+
 // inRepository looks for a holder of the manifest with the key self, in which d is
 // not condemned.
 func (n need) inRepository(self []byte, d digest.Digest) (why string, err error) {
 	n.g.holders(self, func(repo string) bool {
-		var k []byte
-		counts := false
-		if k, err = repoDigestKey(repo, d); err == nil {
-			counts, err = n.counts(k)
-		}
-		if counts && err == nil {
+		var counts bool
+		if counts, err = n.counts(Held{repo, d}); counts && err == nil {
 			why = repo + " serves it"
 		}
 		return why != "" || err != nil

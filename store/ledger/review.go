@@ -44,19 +44,22 @@ const (
 // Review is a question that is to be answered: does anything need this still?
 type Review struct {
 	Held
-	State  State     `json:"state"`
-	Since  time.Time `json:"since"`           // of the state
-	Due    time.Time `json:"due"`             // when it is looked at next
-	Spared time.Time `json:"spared,omitzero"` // not condemned before: somebody was told that it is here
-	Left   time.Time `json:"left,omitzero"`   // when a tag was last at it; zero: never, or not known
-	Gone   bool      `json:"gone,omitempty"`  // that tag was removed, and did not move
-	Root   bool      `json:"root,omitempty"`  // it was published by its digest, for its own sake
-	Size   int64     `json:"size,omitempty"`
-	Why    string    `json:"why,omitempty"` // what led here, for people
+	State State     `json:"state"`
+	Since time.Time `json:"since"`          // of the state
+	Due   time.Time `json:"due"`            // when it is looked at next
+	Told  time.Time `json:"told,omitzero"`  // when somebody was last told that it is here, or put it here
+	Left  time.Time `json:"left,omitzero"`  // when a tag was last at it; zero: never, or not known
+	Gone  bool      `json:"gone,omitempty"` // that tag was removed, and did not move
+	Root  bool      `json:"root,omitempty"` // it was published by its digest, for its own sake
+	Size  int64     `json:"size,omitempty"`
+	Why   string    `json:"why,omitempty"` // what led here, for people
 }
 
 // key has no repository in it for content.
-func (h Held) key() ([]byte, error) { return appendDigest(namePrefix(h.Repo), h.Digest) }
+func (h Held) key() ([]byte, error) {
+	k, err := digestKey(h.Digest)
+	return append(k, h.Repo...), err
+}
 
 func (h Held) check() error {
 	if h.Repo == "" {
@@ -87,7 +90,7 @@ func putReview(tx *bolt.Tx, r Review) error {
 	if err := dropReview(tx, k); err != nil {
 		return err
 	}
-	for _, t := range []*time.Time{&r.Since, &r.Due, &r.Spared, &r.Left} {
+	for _, t := range []*time.Time{&r.Since, &r.Due, &r.Told, &r.Left} {
 		*t = t.UTC()
 	}
 	text, err := json.Marshal(r)
@@ -121,9 +124,9 @@ func queue(tx *bolt.Tx, r Review) error {
 		r.State, r.Since = Waiting, r.Due
 		return putReview(tx, r)
 	}
-	spared := r.Spared.After(old.Spared)
-	if spared {
-		old.Spared = r.Spared
+	told := r.Told.After(old.Told)
+	if told {
+		old.Told = r.Told
 	}
 	if r.Left.After(old.Left) {
 		old.Left, old.Gone, old.Why = r.Left, r.Gone, r.Why
@@ -132,7 +135,7 @@ func queue(tx *bolt.Tx, r Review) error {
 	switch {
 	case old.State == Waiting && r.Due.Before(old.Due):
 		old.Due = r.Due
-	case old.State != Waiting && spared:
+	case old.State != Waiting && told:
 		old.State, old.Since, old.Due = Waiting, r.Due, r.Due
 	}
 	return putReview(tx, old)
@@ -201,7 +204,7 @@ func seconds(b *bolt.Bucket, prefix []byte, fn func(digest.Digest) error) error 
 	return nil
 }
 
-// Reviews yields all reviews, ordered by repository and digest: those of content
+// Reviews yields all reviews, ordered by digest and repository: that of the content
 // first.
 func (l *Ledger) Reviews(ctx context.Context) iter.Seq2[Review, error] {
 	return file.Scan[Review]{
@@ -258,7 +261,7 @@ func (l *Ledger) DueReviews(ctx context.Context, t time.Time, after []byte, limi
 }
 
 // RecordReviews asks questions, or adds to those that are asked already. A
-// question with a Spared is what somebody was told is here, or put here.
+// question with a later Told than before takes back what is condemned.
 func (l *Ledger) RecordReviews(ctx context.Context, rs []Review) error {
 	for _, r := range rs {
 		if err := r.check(); err != nil {

@@ -1,0 +1,206 @@
+package collect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"lastro/store"
+	"lastro/store/ledger"
+)
+
+// Options say how long things stay. Now is required.
+type Options struct {
+	Grace   time.Duration // how long what somebody was told of stays, at least
+	Undo    time.Duration // how long what is condemned can be taken back, at least
+	Observe bool          // nothing is removed
+	// Keep decides about manifests that no tag, protection or other manifest needs.
+	// An error keeps. Nil keeps none.
+	Keep func(context.Context, Question) (Answer, error)
+	Now  func() time.Time
+	Log  *slog.Logger // nil: nothing is logged
+}
+
+// Question is about a manifest of a repository.
+type Question struct {
+	Repo   string
+	Digest digest.Digest
+	Left   time.Time // when a tag was last at it; zero: never, as far as is known
+	Gone   bool      // that tag was removed, and did not move
+	Since  time.Time // since when it is asked
+}
+
+// Answer is what policy says. The zero Answer keeps nothing.
+type Answer struct {
+	Keep  bool
+	Until time.Time // zero: it is asked again after a day
+	Why   string
+}
+
+// Item is one digest of a report.
+type Item struct {
+	ledger.Held
+	Size int64     `json:"size,omitempty"`
+	Due  time.Time `json:"due,omitzero"` // when it goes, if nobody asks for it
+	Why  string    `json:"why,omitempty"`
+}
+
+// Report is what a run did, or what it would do. Counts are of digests, in however
+// many repositories.
+type Report struct {
+	Condemned   int      `json:"condemned"`     // by this run
+	Deleted     int      `json:"deleted"`       // by this run
+	FreedBytes  int64    `json:"freed_bytes"`   // of content that is gone
+	KeptByDoubt int      `json:"kept_by_doubt"` // of what could not be decided
+	Waiting     int      `json:"waiting"`       // condemned, and not due yet
+	TakenBack   uint64   `json:"taken_back"`    // since the registry was opened
+	Items       []Item   `json:"items"`         // what was condemned or removed
+	Problems    []string `json:"problems"`      // why there was doubt
+	// PausedUntil is set when nothing is removed because of an unclean end.
+	PausedUntil time.Time `json:"paused_until,omitzero"`
+}
+
+// maxItems bounds a report.
+const maxItems = 1000
+
+// maxRounds bounds a run. Each round goes at least one level of an image deeper.
+const maxRounds = 200
+
+// pageSize is how many questions one transaction answers.
+const pageSize = 256
+
+// run is one run of the collector.
+type run struct {
+	*store.Store
+	o         Options
+	now       time.Time
+	dry       bool
+	report    Report
+	condemned map[digest.Digest]bool
+	deleted   map[digest.Digest]bool
+	doubtful  map[string]bool // repositories that lose nothing; "" is everything's content
+	tagged    map[string]map[digest.Digest]bool
+}
+
+// Run answers the questions that are due and removes what is condemned and due. What
+// could not be decided is in the report; an error ended the run, and the next goes
+// on where it was.
+func Run(ctx context.Context, s *store.Store, o Options) (Report, error) {
+	r := newRun(s, o)
+	err := r.prepare(ctx)
+	for round := 0; err == nil && round < maxRounds; round++ {
+		var answered, removed int
+		if answered, err = r.answer(ctx); err != nil {
+			break
+		}
+		if removed, err = r.remove(ctx); answered+removed == 0 {
+			break
+		}
+	}
+	if err == nil {
+		err = r.count(ctx)
+	}
+	r.report.TakenBack = s.TakenBack()
+	if err != nil {
+		return r.report, fmt.Errorf("collect: %w", err)
+	}
+	return r.report, nil
+}
+
+func newRun(s *store.Store, o Options) *run {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &run{Store: s, o: o, now: o.Now(), report: Report{Items: []Item{}, Problems: []string{}},
+		condemned: map[digest.Digest]bool{}, deleted: map[digest.Digest]bool{},
+		doubtful: map[string]bool{}, tagged: map[string]map[digest.Digest]bool{}}
+}
+
+// prepare asks what nobody asked, where that may be.
+func (r *run) prepare(ctx context.Context) error {
+	complete, err := r.Told(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.pause(ctx); err != nil {
+		return err
+	}
+	due, err := r.surveyDue(ctx)
+	if err != nil || complete && !due {
+		return err
+	}
+	return r.survey(ctx)
+}
+
+// pause finds out whether what clients were told is not known.
+func (r *run) pause(ctx context.Context) error {
+	unclean, err := r.LastUnclean(ctx)
+	if until := unclean.Add(r.o.Grace); err == nil && !unclean.IsZero() && until.After(r.now) {
+		r.report.PausedUntil = until.UTC()
+	}
+	return err
+}
+
+func (r *run) doubt(repo string, err error) {
+	r.report.KeptByDoubt++
+	if len(r.report.Problems) < maxItems {
+		r.report.Problems = append(r.report.Problems, err.Error())
+	}
+	r.o.Log.Warn("kept because of a doubt", "repo", repo, "err", err)
+}
+
+// answer answers what is due, page by page.
+func (r *run) answer(ctx context.Context) (answered int, err error) {
+	var from []byte
+	for {
+		due, next, err := r.Ledger().DueReviews(ctx, r.now, from, pageSize)
+		if err != nil {
+			return answered, err
+		}
+		answers, err := r.judge(ctx, due)
+		if err != nil {
+			return answered, err
+		}
+		condemned, err := r.Condemn(ctx, answers, r.now)
+		if err != nil {
+			return answered, err
+		}
+		for _, c := range condemned {
+			r.note(r.condemned, Item{c.Held, c.Size, c.Due, c.Why})
+		}
+		answered += len(answers)
+		if from = next; from == nil {
+			r.report.Condemned = len(r.condemned)
+			return answered, nil
+		}
+	}
+}
+
+func (r *run) note(in map[digest.Digest]bool, i Item) {
+	in[i.Digest] = true
+	if len(r.report.Items) < maxItems {
+		r.report.Items = append(r.report.Items, i)
+	}
+}
+
+// count counts what is condemned and stays for now.
+func (r *run) count(ctx context.Context) error {
+	waiting := map[digest.Digest]bool{}
+	for v, err := range r.Ledger().Reviews(ctx) {
+		if err != nil {
+			return err
+		}
+		if v.State != ledger.Waiting {
+			waiting[v.Digest] = true
+		}
+	}
+	r.report.Waiting = len(waiting)
+	return nil
+}
+
+// errDoubt wraps what keeps a whole repository.
+var errDoubt = errors.New("nothing of it is removed")

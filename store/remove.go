@@ -1,0 +1,183 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"lastro/store/layout"
+	"lastro/store/ledger"
+)
+
+// Told writes to the ledger what of the condemned somebody was told is here since,
+// and what came without anything that needs it. Close does so, too. complete is
+// false when there was more than memory may take: then a survey is due.
+func (s *Store) Told(ctx context.Context) (complete bool, err error) {
+	s.sentences.mu.Lock()
+	complete, s.sentences.over = !s.sentences.over, false
+	s.sentences.mu.Unlock()
+	return complete, s.sentences.flush(ctx, s.ledger)
+}
+
+// TakenBack is how often since Open somebody asked for what was condemned.
+func (s *Store) TakenBack() uint64 { return s.sentences.back.Load() }
+
+// Condemn records answers to reviews, see [ledger.Ledger.RecordAnswers]. What it
+// condemns is served as before, and whoever asks for it takes it back.
+func (s *Store) Condemn(ctx context.Context, answers []ledger.Review, now time.Time) ([]ledger.Review, error) {
+	var added []ledger.Held
+	for _, a := range answers {
+		if a.State == ledger.Condemned && s.sentences.add(a.Held) {
+			added = append(added, a.Held)
+		}
+	}
+	condemned, err := s.ledger.RecordAnswers(ctx, answers, now)
+	is := map[ledger.Held]bool{}
+	for _, r := range condemned {
+		is[r.Held] = true
+	}
+	for _, h := range added {
+		if !is[h] && err == nil {
+			s.sentences.drop(h)
+		}
+	}
+	return condemned, err
+}
+
+// TakeBack takes a condemned digest back, in every repository and its content, and
+// says in which: "" is the content. What is not condemned is in none.
+func (s *Store) TakeBack(ctx context.Context, d digest.Digest) (repos []string, err error) {
+	s.sentences.mu.Lock()
+	for repo := range s.sentences.of[d] {
+		repos = append(repos, repo)
+	}
+	s.sentences.mu.Unlock()
+	for _, repo := range repos {
+		s.sentences.tell(repo, d, s.now)
+	}
+	_, err = s.Told(ctx)
+	return repos, err
+}
+
+// Held keeps everything that is here from going until it is released. Whoever
+// reads an image for long holds.
+func (s *Store) Hold() (release func()) {
+	s.holds.RLock()
+	return s.holds.RUnlock
+}
+
+// Removed is what a call of Remove took away.
+type Removed struct {
+	ledger.Held
+	Size int64 // of content
+}
+
+// Remove takes what is condemned and due out of a repository, or, without a
+// repository, its content off the disk. Each was looked at once more before, in the
+// ledger's transaction that says that it goes, while nobody publishes into the
+// repository and whoever asks for it waits. What somebody was told of after asked
+// stays. An error is of one digest, which stays as it is or goes the next time; the
+// others follow.
+func (s *Store) Remove(ctx context.Context, repo string, ds []digest.Digest, now, asked time.Time) (gone []Removed, err error) {
+	if !s.holds.TryLock() {
+		return nil, nil // somebody reads: the next time
+	}
+	defer s.holds.Unlock()
+	if repo == "" {
+		// Links are gone for good before what they point at.
+		if err := s.tree.Barrier(); err != nil {
+			return nil, err
+		}
+	} else {
+		defer s.gates.shut(repo)()
+	}
+	claimed := s.sentences.claim(repo, ds)
+	defer s.sentences.release(claimed)
+	deleting, err := s.ledger.RecordDeleting(ctx, claimed, now, asked)
+	if err != nil {
+		return nil, err
+	}
+	defer s.sentences.settleAll(ctx, s.ledger, claimed)
+	return s.remove(ctx, deleting, now)
+}
+
+func (s *Store) remove(ctx context.Context, deleting []ledger.Review, now time.Time) (gone []Removed, err error) {
+	var hs []ledger.Held
+	for _, r := range deleting {
+		size, fault := s.take(ctx, r.Held)
+		if fault != nil {
+			err = errors.Join(err, fmt.Errorf("remove %s: local registry: %w", r.Held, layout.Explain(fault)))
+			continue
+		}
+		hs = append(hs, r.Held)
+		gone = append(gone, Removed{r.Held, size})
+	}
+	// They are gone: from here on the record is due even if ctx ends.
+	if fault := s.ledger.RecordDeleted(context.WithoutCancel(ctx), hs, now); fault != nil {
+		return gone, errors.Join(err, fault)
+	}
+	for _, h := range hs {
+		s.sentences.forget(h)
+		s.sentences.gone.Add(1)
+	}
+	return gone, err
+}
+
+func (s *Store) take(ctx context.Context, h ledger.Held) (size int64, err error) {
+	if h.Repo == "" {
+		return s.takeContent(h.Digest)
+	}
+	manifest := s.linked(layout.Revision(h.Repo, h.Digest), h.Digest) == nil
+	if err := s.tree.Drop(path.Dir(layout.Revision(h.Repo, h.Digest))); err != nil {
+		return 0, err
+	}
+	if err := s.tree.Drop(path.Dir(layout.Layer(h.Repo, h.Digest))); err != nil || !manifest {
+		return 0, err
+	}
+	return 0, s.untagAttached(ctx, h)
+}
+
+func (s *Store) takeContent(d digest.Digest) (size int64, err error) {
+	info, err := s.tree.Stat(layout.Data(d))
+	if err == nil {
+		size = info.Size()
+	}
+	if err := ignoreGone(err); err != nil {
+		return 0, err
+	}
+	return size, s.tree.Drop(path.Dir(layout.Data(d)))
+}
+
+// untagAttached removes the tags that are named after a manifest that is gone:
+// signatures, attestations, and the list of its referrers.
+func (s *Store) untagAttached(ctx context.Context, h ledger.Held) error {
+	name := strings.Replace(h.Digest.String(), ":", "-", 1)
+	after := name[:len(name)-1]
+	for {
+		tags, more, err := s.ledger.TagPage(ctx, h.Repo, after, 100)
+		if err != nil {
+			return err
+		}
+		for _, tag := range tags {
+			after = tag
+			if !strings.HasPrefix(tag, name) {
+				if tag > name {
+					return nil
+				}
+				continue
+			}
+			e := ledger.Event{By: "collect", Reason: "what it is about is gone: " + h.Digest.String()}
+			if err := ignoreGone(s.untag(ctx, h.Repo, tag, e)); err != nil {
+				return err
+			}
+		}
+		if !more {
+			return nil
+		}
+	}
+}
