@@ -55,7 +55,7 @@ func (d *daemon) announce(ctx context.Context, server *web.Server, cfg *configs.
 }
 
 func webJobs(cfg *configs.Config) []web.Job {
-	var jobs []web.Job
+	jobs := []web.Job{webJob(jobCheckLedger)}
 	for _, m := range cfg.Mirror {
 		jobs = append(jobs, webJob(jobSync+m.Rule.Name))
 	}

@@ -38,7 +38,7 @@ func (d *daemon) jobs(cfg *configs.Config) []schedule.Job {
 			return d.scheduledBackup(ctx, b.Name)
 		}})
 	}
-	return jobs
+	return append(jobs, schedule.Job{Name: jobCheckLedger, Next: nightly(whoami(cfg.Data)), Run: d.scheduledLedgerCheck})
 }
 
 func (d *daemon) scheduledSync(ctx context.Context, rule mirror.Rule) error {

@@ -13,12 +13,12 @@ import (
 
 func (c *cli) ledgerCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "ledger copy",
-		Short: "the ledger's own file: copy it while it is in use",
+		Use:   "ledger copy|check",
+		Short: "the ledger's own file: copy it while it is in use, prove it right",
 		Args:  takes(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(c.ledgerCopyCommand())
+	cmd.AddCommand(c.ledgerCopyCommand(), c.ledgerCheckCommand())
 	for _, sub := range cmd.Commands() {
 		sub.Long += "\n" + exitCodes
 	}

@@ -69,6 +69,9 @@ func (s *site) status(ctx context.Context) (status, error) {
 			return st, err
 		}
 	}
+	if err := s.ledgerStatus(ctx, &st); err != nil {
+		return st, err
+	}
 	if len(s.cfg().Backup) == 0 {
 		st.Problems = append(st.Problems, "no backup is configured: a loss of the data folder loses everything")
 	}
