@@ -132,7 +132,7 @@ func (s *Store) dropLinks(ctx context.Context, repo string) error {
 // dropLink leaves alone what a served manifest has among its parts: that is damage,
 // for check to tell of, and the rest of that image stays for its repair.
 func (s *Store) dropLink(ctx context.Context, repo string, d digest.Digest) error {
-	tags, err := s.ledger.Needs(ctx, []ledger.Held{{Repo: repo, Digest: d}}, s.now())
+	tags, err := s.ledger.Needs(ctx, []ledger.Held{{Repo: repo, Digest: d}}, s.now(), nil)
 	if err != nil || tags[0] != "" {
 		return err
 	}

@@ -78,7 +78,7 @@ type run struct {
 	*store.Store
 	o         Options
 	now       time.Time
-	dry       bool
+	except    func(ledger.Held) bool // as good as condemned, in a plan
 	report    Report
 	condemned map[digest.Digest]bool
 	deleted   map[digest.Digest]bool

@@ -28,7 +28,7 @@ func (r *run) judge(ctx context.Context, due []ledger.Review) (answers []ledger.
 			asked, hs = append(asked, v), append(hs, v.Held)
 		}
 	}
-	whys, err := r.Ledger().Needs(ctx, hs, r.now)
+	whys, err := r.Ledger().Needs(ctx, hs, r.now, r.except)
 	if err != nil {
 		return nil, err
 	}

@@ -97,7 +97,7 @@ func (r *run) unasked(ctx context.Context, repo string, ds []digest.Digest) (map
 	for _, d := range ds {
 		hs = append(hs, ledger.Held{Repo: repo, Digest: d})
 	}
-	whys, err := r.Ledger().Needs(ctx, hs, r.now)
+	whys, err := r.Ledger().Needs(ctx, hs, r.now, nil)
 	if err != nil {
 		return nil, err
 	}

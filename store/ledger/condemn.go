@@ -149,7 +149,7 @@ func (n need) doom(h Held, asked time.Time) (r Review, doomed bool, err error) {
 		}
 		return r, true, putReview(n.tx, r)
 	}
-	stays, err := need{n.tx, n.g, n.now, true}.of(h)
+	stays, err := need{tx: n.tx, g: n.g, now: n.now, loose: true}.of(h)
 	if err == nil && stays != "" {
 		err = dropReview(n.tx, k)
 	}

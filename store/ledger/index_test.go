@@ -70,7 +70,7 @@ func TestALedgerWithoutIndexesGetsThem(t *testing.T) {
 	must(t, db.Close())
 	l = mustOpen(t, path, Options{})
 	checkIndexes(t, l)
-	whys, err := l.Needs(t.Context(), []Held{{"a", dig("x")}, {"a/b", dig("m")}, {"a", dig("n")}, {"", dig("x")}, {"", dig("y")}}, at(1))
+	whys, err := l.Needs(t.Context(), []Held{{"a", dig("x")}, {"a/b", dig("m")}, {"a", dig("n")}, {"", dig("x")}, {"", dig("y")}}, at(1), nil)
 	want := []string{"it is part of " + dig("m").String(), "the tag 1 is at it", "", "a serves it", ""}
 	if diff := cmp.Diff(want, whys); diff != "" || err != nil {
 		t.Errorf("%v: %s", err, diff)

@@ -18,6 +18,8 @@ type need struct {
 	g     graph
 	now   time.Time
 	loose bool
+	// except is what does not count either, or nil.
+	except func(Held) bool
 }
 
 // of says what needs h, for people; "" is nothing.
@@ -122,6 +124,9 @@ func (n need) counts(h Held) (bool, error) {
 	if !n.loose {
 		return true, nil
 	}
+	if n.except != nil && n.except(h) {
+		return false, nil
+	}
 	k, err := h.key()
 	if err != nil {
 		return false, err
@@ -164,7 +169,10 @@ func (n need) ofReviews(self []byte) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if r.Repo != "" && (!n.loose || r.State == Waiting) {
+		if r.Repo == "" || n.except != nil && n.except(r.Held) {
+			continue
+		}
+		if !n.loose || r.State == Waiting {
 			return r.Repo + " has a link to it", nil
 		}
 	}
@@ -185,11 +193,13 @@ func (n need) inRepository(self []byte, d digest.Digest) (why string, err error)
 }
 
 // Needs says of each of hs what needs it, "" for nothing, leaving out what is
-// condemned. It says nothing of policies.
-func (l *Ledger) Needs(ctx context.Context, hs []Held, now time.Time) (whys []string, err error) {
+// condemned, and what except, unless it is nil, says is as good as that. It says
+// nothing of policies.
+func (l *Ledger) Needs(ctx context.Context, hs []Held, now time.Time, except func(Held) bool) (whys []string, err error) {
 	err = l.view(ctx, func(tx *bolt.Tx) error {
 		whys = whys[:0]
 		n, err := newNeed(tx, now, true)
+		n.except = except
 		for _, h := range hs {
 			var why string
 			if err == nil {
@@ -207,5 +217,5 @@ func (l *Ledger) Needs(ctx context.Context, hs []Held, now time.Time) (whys []st
 
 func newNeed(tx *bolt.Tx, now time.Time, loose bool) (need, error) {
 	g, err := readGraph(tx)
-	return need{tx, g, now, loose}, err
+	return need{tx: tx, g: g, now: now, loose: loose}, err
 }

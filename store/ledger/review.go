@@ -189,6 +189,22 @@ func (g graph) below(d digest.Digest) (parts []digest.Digest) {
 	return parts
 }
 
+// Parts are what h is asked about with: what the manifest refers to, what refers to
+// it, and the content.
+func (l *Ledger) Parts(ctx context.Context, h Held) (parts []Held, err error) {
+	if h.Repo == "" {
+		return nil, nil
+	}
+	err = l.inGraph(ctx, func(_ *bolt.Tx, g graph) error {
+		parts = nil
+		for _, d := range g.below(h.Digest) {
+			parts = append(parts, Held{h.Repo, d})
+		}
+		return nil
+	})
+	return append(parts, Held{"", h.Digest}), err
+}
+
 // seconds calls fn for the second digest of every pair whose first has this key.
 func seconds(b *bolt.Bucket, prefix []byte, fn func(digest.Digest) error) error {
 	c := b.Cursor()
