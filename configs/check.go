@@ -26,6 +26,7 @@ func (c *Config) check(d *decoder) {
 		d.check(fmt.Sprintf("backup[%d]", i), b.Settings.Validate())
 	}
 	d.check("registry", c.Registry.Settings.Validate())
+	d.check("check", c.Check.Settings.Validate())
 	c.spread()
 	c.checkUnique(d)
 	c.checkRequired(d)
@@ -46,6 +47,7 @@ func (c *Config) spread() {
 	for i := range c.Retention {
 		c.Retention[i].Every = c.Retention[i].Every.named("retention " + c.Retention[i].Match)
 	}
+	c.Check.Every = c.Check.Every.named("check")
 	for i := range c.Backup {
 		c.Backup[i].Every = c.Backup[i].Every.named("backup " + c.Backup[i].Name)
 	}

@@ -9,6 +9,7 @@ import (
 	"lastro/mirror"
 	"lastro/mirror/upstream"
 	"lastro/retention"
+	"lastro/store/check"
 	"lastro/store/vault"
 )
 
@@ -24,6 +25,7 @@ type Config struct {
 	Upstreams map[string]upstream.Settings `yaml:"upstreams" example:"registry.example.com:5000" doc:"How upstreams are reached, by the host as it stands in image names; hosts that are not here get the defaults."`
 	Mirror    []Mirror                     `yaml:"mirror" doc:"Rules: what to copy from where."`
 	Retention []Retention                  `yaml:"retention" doc:"Which tags stay. A tag that no rule matches stays, and so does one that any rule keeps."`
+	Check     Check                        `yaml:"check" doc:"The daemon's own check of all that is stored."`
 	Backup    []Backup                     `yaml:"backup" doc:"Vaults: where backups go."`
 
 	masks map[string]string // what to show in place of a value, by its path
@@ -44,6 +46,12 @@ type Mirror struct {
 type Retention struct {
 	retention.Rule
 	Every Schedule `yaml:"every" default:"24h" example:"24h" doc:"When to apply it: a duration, a cron line, or never: by the verb only."`
+}
+
+// Check is what the daemon's own check does, and when.
+type Check struct {
+	check.Settings
+	Every Schedule `yaml:"every" default:"24h" example:"30 4 * * *" doc:"When to check: a duration, a cron line, or never: by the verb only."`
 }
 
 // Backup is a vault and when it is written.

@@ -4,7 +4,7 @@
 // Each package that acts on settings owns their struct and their Validate;
 // Config composes them. The struct tags say the rest: yaml (the key), doc,
 // example, default, required, and kind, which names the form of a scalar:
-// address, file, pattern, percent, platform, repository, secret or url. One
+// address, file, part, pattern, percent, platform, repository, secret or url. One
 // walk over the types ([describe]) makes a shape of them, and decoding,
 // defaults, schema and show all follow that shape, so none can know a key
 // that another does not.

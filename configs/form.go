@@ -39,6 +39,9 @@ func formOf(t reflect.Type, kind string) *form {
 			return percentForm
 		}
 	case reflect.Int:
+		if kind == "part" {
+			return partForm
+		}
 		return integerForm
 	case reflect.Int64:
 		if kind == "size" {

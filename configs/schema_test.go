@@ -142,6 +142,7 @@ var samples = map[string][]string{
 	"an address":                {"https://a.example", "s3://b/c", "file:///a/b", "${env:A}"},
 	"a size":                    {"50MiB", "1.5GB", "4096", "100kB"},
 	"a duration":                {"1m", "1.5h", "2w", "1h30m", "500ms"},
+	"a part":                    {"1/1", "1/7", "1/365", "${env:A}"},
 	"a percentage":              {"0%", "20%", "12.5%", "100%"},
 	"a duration or a cron line": {"6h", "1d", "0 0 * * *", "@daily", "never", "CRON_TZ=UTC 5 4 * * SUN"},
 }

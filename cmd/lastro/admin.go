@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,6 +52,21 @@ func (d *daemon) announce(ctx context.Context, server *web.Server, cfg *configs.
 		}
 	}
 	server.Vaults(vaults)
+	return d.announceCheck(ctx, server, cfg)
+}
+
+// announceCheck tells what the last check has found. Where none is to run, what was
+// found once says nothing any more.
+func (d *daemon) announceCheck(ctx context.Context, server *web.Server, cfg *configs.Config) error {
+	if cfg.Check.Every.Never() {
+		server.Checked(web.Check{}, 0, 0)
+		return nil
+	}
+	job, err := d.site.job(ctx, jobCheck)
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	server.Checked(rotationOf(job).web(job.LastOK), 0, 0)
 	return nil
 }
 
@@ -65,13 +81,16 @@ func webJobs(cfg *configs.Config) []web.Job {
 	for _, b := range cfg.Backup {
 		jobs = append(jobs, webJob(jobBackup+b.Name), webJob(jobVerify+b.Name))
 	}
+	if !cfg.Check.Every.Never() {
+		jobs = append(jobs, webJob(jobCheck))
+	}
 	return jobs
 }
 
 // webJob is a job's name in the two parts that metrics count it under.
 func webJob(name string) web.Job {
 	kind, of, _ := strings.Cut(name, " ")
-	return web.Job{Kind: kind, Name: of}
+	return web.Job{Kind: kind, Name: cmp.Or(of, kind)}
 }
 
 // stock counts for the metrics.
@@ -118,14 +137,16 @@ type witness interface {
 	Began(web.Job)
 	Ended(web.Run)
 	Snapshot(web.Vault)
+	Checked(last web.Check, bytes int64, repaired int)
 }
 
 // unseen is the witness of a site that no daemon shows.
 type unseen struct{}
 
-func (unseen) Began(web.Job)      {}
-func (unseen) Ended(web.Run)      {}
-func (unseen) Snapshot(web.Vault) {}
+func (unseen) Began(web.Job)                 {}
+func (unseen) Ended(web.Run)                 {}
+func (unseen) Snapshot(web.Vault)            {}
+func (unseen) Checked(web.Check, int64, int) {}
 
 // joinClose closes the site after whatever ended.
 func joinClose(err error, s *site) error { return errors.Join(err, s.Close()) }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -31,12 +32,18 @@ whether the ledger says the same. Of content it reads only manifests. With --rea
 N/M it also reads and hashes the N-th of M parts of all content, so that M runs
 with the same M cover everything once; --read 1/1 is everything.
 
-With --repair it heals what it can: bad content is moved to
-<data>/registry/quarantine and fetched again by its digest, from a vault or from the
-upstream that the repository is a mirror of; links are made again; the ledger
-learns what the registry serves. Everything is hashed before anybody sees it.
+Without --repair it changes nothing. With it, it heals what it can: bad content is
+moved to <data>/registry/quarantine and fetched again by its digest, from a vault or
+from the upstream that the repository is a mirror of; links are made again; the
+ledger learns what the registry serves. Everything is hashed before anybody sees it.
 
-It runs beside syncs, pushes and pulls. The exit code is 4 when a problem is left.`,
+It runs beside syncs, pushes and pulls. The exit code is 4 when a problem is left.
+
+The daemon checks by itself, by default every 24 hours: all that is compared, and
+the thirtieth of the bytes that is longest unread, at 20 MiB a second and slower
+while clients are answered. It takes bad content out of service at once and, unless
+told not to, heals (check: {every, part, bandwidth, repair} in the configuration).
+What is left is in lastro status, in the log and in the metrics lastro_check_*.`,
 		Example: "  lastro check\n  lastro check --read 1/30\n  lastro check 'docker.io/**' --read 1/1 --repair",
 	}
 	cmd.Flags().StringVar(&read, "read", "", "read and hash part `N/M` of all content")
@@ -77,15 +84,9 @@ func (c *cli) check(ctx context.Context, s *site, o check.Options, patterns []st
 
 // check holds a share while it repairs: a rebuild waits.
 func (s *site) check(ctx context.Context, o check.Options) (check.Report, error) {
-	if !o.Repair {
-		return check.Run(ctx, s.store, o)
+	if o.Repair {
+		o.Sources, o.Share = s.contentSources(), s.share
 	}
-	release, err := s.share(ctx)
-	if err != nil {
-		return check.Report{}, err
-	}
-	defer release()
-	o.Sources = s.contentSources(ctx)
 	return check.Run(ctx, s.store, o)
 }
 
@@ -116,26 +117,38 @@ func matchAny(texts []string) (func(string) bool, error) {
 }
 
 // contentSources are where content can be brought back from: the vaults, then the
-// upstreams of the rules. A vault that cannot be opened is left out, and is said.
-func (s *site) contentSources(ctx context.Context) (all []check.Source) {
+// upstreams of the rules.
+func (s *site) contentSources() (all []check.Source) {
 	for _, b := range s.cfg().Backup {
-		v, err := s.vault(ctx, b.Name)
-		if err != nil {
-			s.log.Warn("the vault cannot be opened and is no source", "err", err)
-			continue
-		}
-		all = append(all, vaultSource{v})
+		all = append(all, &vaultSource{site: s, name: b.Name})
 	}
 	return append(all, upstreamSource{s, s.served().rules})
 }
 
-// vaultSource brings content from a vault.
-type vaultSource struct{ *vault.Vault }
+// vaultSource brings content from a vault, which is opened when it is first needed.
+// One that cannot be opened is left out, and is said.
+type vaultSource struct {
+	site *site
+	name string
 
-func (v vaultSource) String() string { return "vault " + v.Name }
+	open  sync.Once
+	vault *vault.Vault
+	err   error
+}
 
-func (v vaultSource) Fetch(ctx context.Context, _ []string, c store.Content) (io.ReadCloser, error) {
-	body, _, err := v.Bucket.Get(ctx, layout.BlobKey(c.Digest), 0)
+func (v *vaultSource) String() string { return "vault " + v.name }
+
+// Fetch is for [check.Source].
+func (v *vaultSource) Fetch(ctx context.Context, _ []string, c store.Content) (io.ReadCloser, error) {
+	v.open.Do(func() {
+		if v.vault, v.err = v.site.vault(ctx, v.name); v.err != nil {
+			v.site.log.Warn("the vault cannot be opened and is no source", "err", v.err)
+		}
+	})
+	if v.err != nil {
+		return nil, v.err
+	}
+	body, _, err := v.vault.Bucket.Get(ctx, layout.BlobKey(c.Digest), 0)
 	return body, err
 }
 

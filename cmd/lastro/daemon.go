@@ -38,6 +38,9 @@ func (d *daemon) jobs(cfg *configs.Config) []schedule.Job {
 			return d.scheduledBackup(ctx, b.Name)
 		}})
 	}
+	if !cfg.Check.Every.Never() {
+		jobs = append(jobs, schedule.Job{Name: jobCheck, Next: cfg.Check.Every.Next, Run: d.scheduledCheck})
+	}
 	return append(jobs, schedule.Job{Name: jobCheckLedger, Next: nightly(whoami(cfg.Data)), Run: d.scheduledLedgerCheck})
 }
 

@@ -22,6 +22,7 @@ const (
 	jobRetain = "retain "
 	jobBackup = "backup "
 	jobVerify = "verify "
+	jobCheck  = "check"
 )
 
 // recording is how long the record of a run's end may take to write.

@@ -38,8 +38,11 @@ type status struct {
 	LastBackup *time.Time   `json:"last_backup"`
 	LastVerify *time.Time   `json:"last_verify"`
 	LastDrill  *time.Time   `json:"last_drill"`
+	LastCheck  *time.Time   `json:"last_check"`  // the daemon's own of the local registry
 	RPOSeconds *int64       `json:"rpo_seconds"` // age of the newest backup: what a loss now would cost
 	Problems   []string     `json:"problems"`
+
+	OldestUnread *time.Time `json:"oldest_unread"` // when what checks have left unread for longest was read
 
 	now time.Time
 }
@@ -66,6 +69,11 @@ func (s *site) status(ctx context.Context) (status, error) {
 	}
 	for _, b := range s.cfg().Backup {
 		if err := s.vaultStatus(ctx, b.Name, &st); err != nil {
+			return st, err
+		}
+	}
+	if !s.cfg().Check.Every.Never() {
+		if err := s.checkStatus(ctx, &st); err != nil {
 			return st, err
 		}
 	}
@@ -171,7 +179,11 @@ func (st status) Print(w io.Writer) error {
 	}
 	fmt.Fprintf(w, "complete   %d of %d rules, %d images\n", complete, len(st.Rules), images)
 	fmt.Fprintf(w, "as of      %s\n", stamp(oldest))
-	fmt.Fprintf(w, "restorable %s\n\n", st.restorable())
+	fmt.Fprintf(w, "restorable %s\n", st.restorable())
+	if st.LastCheck != nil {
+		fmt.Fprintf(w, "checked    %s, and all of it read since %s\n", stamp(*st.LastCheck), stamp(*st.OldestUnread))
+	}
+	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "RULE\tIMAGES\tCOMPLETE\tBEHIND\tCHECKED\n")
 	for _, r := range st.Rules {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"lastro/store/layout"
+	"lastro/store/storetest"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -185,6 +186,27 @@ func TestATagComesBackWhenAnotherOneMendsItsImage(t *testing.T) {
 		t.Error(words(healed))
 	}
 	s.clean(t)
+}
+
+func TestATagThatIsAtALayerComesBackWithItsImage(t *testing.T) {
+	for name, at := range map[string]func(m *storetest.Image) digest.Digest{
+		"at a layer":  func(m *storetest.Image) digest.Digest { return layer(m, 0, 2) },
+		"at a config": func(m *storetest.Image) digest.Digest { return layer(m, 0, 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			write(t, s.path(layout.Tag("apps/web", "latest")), []byte(at(s.web)))
+			write(t, s.path(layout.Revision("apps/web", s.web.Root.Digest)), []byte("no digest"))
+			r := s.check(t, Options{Repair: true})
+			if !slices.ContainsFunc(r.Problems, func(p Problem) bool { return p.Tag == "latest" && p.Kind == Malformed }) || r.Left() > 0 {
+				t.Error(words(r))
+			}
+			if d, err := s.Resolve(t.Context(), "apps/web", "latest"); err != nil || d != s.web.Root.Digest {
+				t.Errorf("it is at %s, %v", d, err)
+			}
+			s.clean(t)
+		})
+	}
 }
 
 func TestAManifestsLinkAndItsBlobsAreBothFoundLost(t *testing.T) {

@@ -149,7 +149,13 @@ func (e *exam) movedTag(ctx context.Context, p Problem, at digest.Digest, back f
 		e.fault(p, func(ctx context.Context) error { return e.AdoptTag(ctx, e.repo, e.tag, at, previous) })
 		return nil
 	}
-	if _, err := e.disk.Stat(layout.Data(at)); p.Digest != "" && (e.served(p.Digest) || errors.Is(err, fs.ErrNotExist)) {
+	// A tag moves to what the ledger knows in the repository. Other content is none
+	// of it, though it may be here.
+	linked, err := e.Ledger().Linked(ctx, e.repo, at)
+	if err != nil {
+		return err
+	}
+	if _, err := e.disk.Stat(layout.Data(at)); p.Digest != "" && (!linked || e.served(p.Digest) || errors.Is(err, fs.ErrNotExist)) {
 		if !e.served(p.Digest) {
 			if err := e.manifest(ctx, ocispec.Descriptor{Digest: p.Digest}); err != nil {
 				return err

@@ -52,10 +52,17 @@
 //	| `lastro_data_size_bytes` | gauge | | size of that disk |
 //	| `lastro_vault_snapshots` | gauge | vault | snapshots in a vault |
 //	| `lastro_vault_snapshot_age_seconds` | gauge | vault | age of the newest: what a loss now would cost |
+//	| `lastro_check_last_end_timestamp_seconds` | gauge | | when the last check of the store ended, whatever it found |
+//	| `lastro_check_last_success_timestamp_seconds` | gauge | | when the last check ended that left no problem but waste |
+//	| `lastro_check_problems` | gauge | kind | problems that it left; orphaned and abandoned are waste that hurts nobody |
+//	| `lastro_check_oldest_unread_seconds` | gauge | | for how long what is longest unread was not read and hashed |
+//	| `lastro_check_read_bytes_total` | counter | | bytes that checks read and hashed |
+//	| `lastro_check_repaired_total` | counter | | problems that checks healed |
 //
 // The labels have few values, whatever clients ask for. The kind of a job is
-// sync, retain, backup or verify; name and vault are names in the configuration,
-// or "other". The kind of a request is base, catalog, manifest, blob, tags,
+// sync, retain, backup, verify or check; that of a problem one of package check's.
+// Name and vault are names in the configuration, or "other", and of a job that is
+// the only one of its kind the kind. The kind of a request is base, catalog, manifest, blob, tags,
 // referrers, upload or other; method and code are those that HTTP knows,
 // "other", and for answers that were broken off the code "aborted". No label
 // holds a repository, tag or digest.

@@ -13,7 +13,7 @@ import (
 // what it scrapes so.
 type Job struct {
 	Kind string // sync, retain, backup, verify, check: one of a few words of the program's own
-	Name string // of the rule or vault
+	Name string // of the rule or vault; the kind, where there is only one of it
 }
 
 // other is the name under which runs are counted whose job is not in the

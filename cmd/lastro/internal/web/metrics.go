@@ -22,6 +22,7 @@ type metrics struct {
 	jobs  *jobMetrics
 	stock *stockMetrics
 	vault *vaultMetrics
+	check *checkMetrics
 
 	upstreams *upstreamMetrics
 	front     *frontMetrics
@@ -41,6 +42,7 @@ func newMetrics(s *Server) *metrics {
 		jobs:     newJobMetrics(),
 		stock:    newStockMetrics(s),
 		vault:    newVaultMetrics(s.o.Now),
+		check:    newCheckMetrics(s.o.Now),
 
 		upstreams: newUpstreamMetrics(s.o),
 		front:     newFrontMetrics(s.o),
@@ -53,7 +55,8 @@ func newMetrics(s *Server) *metrics {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return append([]prometheus.Collector{m.build, m.ready, m.reloads, m.reloaded, m.requests, m.took, m.inFlight, m.sent, m.stock, m.vault, m.upstreams, m.front}, m.jobs.all()...)
+	all := []prometheus.Collector{m.build, m.ready, m.reloads, m.reloaded, m.requests, m.took, m.inFlight, m.sent, m.stock, m.vault, m.upstreams, m.front}
+	return append(append(all, m.jobs.all()...), m.check.all()...)
 }
 
 // Reloaded counts a reading of the configuration.

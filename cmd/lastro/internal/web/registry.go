@@ -15,8 +15,10 @@ func (s *Server) Instrument(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began, kind, method := s.o.Now(), kindOf(r.URL.Path), methodOf(r.Method)
 		m.inFlight.WithLabelValues(kind).Inc()
+		s.answers.Add(1)
 		answer := &answer{ResponseWriter: w, request: r}
 		defer func() {
+			s.answers.Add(-1)
 			m.inFlight.WithLabelValues(kind).Dec()
 			m.requests.WithLabelValues(method, kind, answer.label()).Inc()
 			m.took.WithLabelValues(method, kind).Observe(s.o.Now().Sub(began).Seconds())
@@ -28,6 +30,9 @@ func (s *Server) Instrument(next http.Handler) http.Handler {
 		answer.returned = true
 	})
 }
+
+// Busy reports whether clients of the registry are being answered.
+func (s *Server) Busy() bool { return s.answers.Load() > 0 }
 
 // answer notes what a handler answers. It stays out of the way of what the
 // writer below can do: hand a file to the kernel, flush, and the rest by Unwrap.

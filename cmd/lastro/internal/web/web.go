@@ -43,6 +43,7 @@ type Server struct {
 	registry *prometheus.Registry
 	metrics  *metrics
 	ready    atomic.Bool
+	answers  atomic.Int64 // that are being given to clients of the registry
 
 	background context.Context // of counting; ends with Shutdown
 	cancel     context.CancelFunc
