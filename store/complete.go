@@ -55,6 +55,7 @@ func (c *completeness) manifest(ctx context.Context, desc ocispec.Descriptor) (b
 		return true, nil
 	}
 	c.seen[desc.Digest] = true
+	c.sentences.tell(c.repo, desc.Digest, c.now)
 	if err := c.revision(c.repo, desc.Digest); err != nil {
 		return false, ignoreGone(err)
 	}

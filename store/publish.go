@@ -69,7 +69,7 @@ func (s *Store) tell(p mirror.Publication) {
 		}
 	}
 	if p.Tag == "" {
-		s.sentences.put(ledger.Review{Held: ledger.Held{Repo: p.Repo, Digest: p.Root.Digest}, Told: s.now(), Due: s.now(), Root: true, Why: "it came without a tag"})
+		s.sentences.put(ledger.Review{Held: ledger.Held{Repo: p.Repo, Digest: p.Root.Digest}, Told: s.now(), Due: s.now(), Root: true, Early: p.Kind == ledger.Pushed, Why: "it came without a tag"})
 	}
 }
 

@@ -121,8 +121,7 @@ func (c *sentences) note(r ledger.Review) {
 		c.over = true
 		return
 	}
-	r.Root = r.Root || old.Root
-	c.told[r.Held] = r
+	c.told[r.Held] = r.Joined(old)
 }
 
 // put notes what came without anything that needs it: a blob before its manifest, a

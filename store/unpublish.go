@@ -158,6 +158,9 @@ func (s *Store) Unlink(ctx context.Context, repo string, d digest.Digest) error 
 	if err == nil {
 		err = s.tree.Remove(path.Dir(layout.Layer(repo, d)))
 	}
+	if err == nil {
+		s.sentences.put(ledger.Review{Held: ledger.Held{Digest: d}, Due: s.now(), Why: "it left " + repo})
+	}
 	if err != nil {
 		return fmt.Errorf("unlink %s@%s: local registry: %w", repo, d, layout.Explain(err))
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"lastro/mirror"
 	"lastro/store"
 	"lastro/store/layout"
 	"lastro/store/ledger"
@@ -312,6 +313,30 @@ func TestWhatCameByItsDigestIsAskedAbout(t *testing.T) {
 		t.Error("it is here still")
 	}
 	s.whole(t, "r", parts)
+}
+
+func TestWhatWasPushedByDigestGoesWithTheIndexThatItBecameAPartOf(t *testing.T) {
+	s := opened(t)
+	s.o.Keep = func(_ context.Context, q Question) (Answer, error) { return Answer{Keep: !q.Gone}, nil }
+	m := storetest.New("a")
+	if err := m.Ingest(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range m.Manifests[:2] {
+		p := mirror.Publication{Repo: "r", Root: part.Descriptor, Manifests: []mirror.Manifest{part}, Kind: ledger.Pushed}
+		if _, err := s.Publish(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.collect(t)
+	m.MustPut(t, s, "r", "1")
+	s.pass(t, 2*grace)
+	s.untag(t, "r", "1")
+	s.collect(t)
+	s.pass(t, undo)
+	if left := s.files(t); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
 }
 
 func TestABlobWithoutAManifestStaysForAGraceAndThenGoes(t *testing.T) {

@@ -13,7 +13,10 @@
 // protection names, what a manifest that it holds refers to, and what refers to a
 // manifest that it holds. Content is needed while a repository needs the digest.
 // Tags named after a manifest (signatures of cosign, lists of referrers) go with it.
-// What policy keeps stays: Options.Keep.
+// What policy keeps stays: Options.Keep is asked about manifests that a tag has left
+// and those that came by their digest, for their own sake: not about what was part of
+// another, which goes as that does. A client pushes the parts of an index by digest
+// before it: these go with it as well.
 //
 // # In two phases
 //

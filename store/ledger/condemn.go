@@ -67,7 +67,7 @@ func (n need) end(k []byte, a Review) error {
 	if err != nil || why == "" {
 		return err
 	}
-	if a.Root || !a.Left.IsZero() && !a.Gone {
+	if a.Root && !a.Early || !a.Left.IsZero() && !a.Gone {
 		a.State = Waiting
 		return putReview(n.tx, a)
 	}

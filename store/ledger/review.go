@@ -45,12 +45,13 @@ const (
 type Review struct {
 	Held
 	State State     `json:"state"`
-	Since time.Time `json:"since"`          // of the state
-	Due   time.Time `json:"due"`            // when it is looked at next
-	Told  time.Time `json:"told,omitzero"`  // when somebody was last told that it is here, or put it here
-	Left  time.Time `json:"left,omitzero"`  // when a tag was last at it; zero: never, or not known
-	Gone  bool      `json:"gone,omitempty"` // that tag was removed, and did not move
-	Root  bool      `json:"root,omitempty"` // it was published by its digest, for its own sake
+	Since time.Time `json:"since"`           // of the state
+	Due   time.Time `json:"due"`             // when it is looked at next
+	Told  time.Time `json:"told,omitzero"`   // when somebody was last told that it is here, or put it here
+	Left  time.Time `json:"left,omitzero"`   // when a tag was last at it; zero: never, or not known
+	Gone  bool      `json:"gone,omitempty"`  // that tag was removed, and did not move
+	Root  bool      `json:"root,omitempty"`  // it was published by its digest, for its own sake
+	Early bool      `json:"early,omitempty"` // a client pushed it by its digest: what it becomes a part of takes it along
 	Size  int64     `json:"size,omitempty"`
 	Why   string    `json:"why,omitempty"` // what led here, for people
 }
@@ -131,7 +132,7 @@ func queue(tx *bolt.Tx, r Review) error {
 	if r.Left.After(old.Left) {
 		old.Left, old.Gone, old.Why = r.Left, r.Gone, r.Why
 	}
-	old.Root = old.Root || r.Root
+	old = old.Joined(r)
 	switch {
 	case old.State == Waiting && r.Due.Before(old.Due):
 		old.Due = r.Due
@@ -139,6 +140,14 @@ func queue(tx *bolt.Tx, r Review) error {
 		old.State, old.Since, old.Due = Waiting, r.Due, r.Due
 	}
 	return putReview(tx, old)
+}
+
+// Joined is r with what another question about the same says of its own sake.
+func (r Review) Joined(other Review) Review {
+	r.Early = (r.Early || !r.Root) && (other.Early || !other.Root)
+	r.Root = r.Root || other.Root
+	r.Early = r.Early && r.Root
+	return r
 }
 
 // tagLeft asks whether what a tag was at is needed still.
