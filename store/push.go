@@ -168,46 +168,80 @@ func (s *Store) DropUpload(ctx context.Context, repo, session string) error {
 	return s.tree.Driver().Delete(ctx, "/"+upload(repo, session))
 }
 
+// Claim takes a session from all who write to it until release is called, or
+// takes none while somebody writes.
+type Claim func(repo, session string) (release func(), ok bool)
+
 // PurgeUploads removes the sessions that nobody added to since before, and says
-// how many. After an unclean stop it also removes what distribution knows of the
-// hashes of the others: what they vouch for may never have reached the disk, so
-// it is to be read and hashed again. It is to be called before there are clients.
-func (s *Store) PurgeUploads(ctx context.Context, before time.Time) (purged int, err error) {
-	err = s.folders(ctx, "_uploads", func(repo string) (bool, error) {
+// how many. It may be called beside clients: what is removed is claimed, and what
+// cannot be claimed stays.
+func (s *Store) PurgeUploads(ctx context.Context, before time.Time, claim Claim) (purged int, err error) {
+	err = s.sessions(ctx, func(repo, session string) error {
+		gone, err := s.purgeUpload(repo, session, before, claim)
+		if gone {
+			purged++
+		}
+		return err
+	})
+	return purged, err
+}
+
+// purgeUpload looks twice: whoever wrote to it before it was claimed may have
+// ended just now.
+func (s *Store) purgeUpload(repo, session string, before time.Time, claim Claim) (gone bool, err error) {
+	dir := upload(repo, session)
+	if old, err := s.untouched(dir, before); err != nil || !old {
+		return false, err
+	}
+	release, ok := claim(repo, session)
+	if !ok {
+		return false, nil
+	}
+	defer release()
+	if old, err := s.untouched(dir, before); err != nil || !old {
+		return false, err
+	}
+	return true, s.tree.Driver().Delete(context.Background(), "/"+dir)
+}
+
+// ForgetHashes removes, after an unclean stop, what distribution knows of the
+// hashes of sessions: what they vouch for may never have reached the disk, so it
+// is to be read and hashed again. It is to be called before there are clients.
+func (s *Store) ForgetHashes(ctx context.Context) error {
+	if !s.ledger.Unclean() {
+		return nil
+	}
+	return s.sessions(ctx, func(repo, session string) error {
+		states := upload(repo, session) + "/hashstates"
+		_, err := s.tree.Stat(states)
+		if err == nil {
+			err = s.tree.Remove(states)
+		}
+		return ignoreGone(err)
+	})
+}
+
+// sessions calls f for every session of an upload.
+func (s *Store) sessions(ctx context.Context, f func(repo, session string) error) error {
+	err := s.folders(ctx, "_uploads", func(repo string) (bool, error) {
 		entries, err := s.tree.Entries(uploads(repo))
 		for _, e := range entries {
-			if err != nil {
-				break
-			}
-			var gone bool
-			gone, err = s.purgeUpload(upload(repo, e.Name()), before)
-			if gone {
-				purged++
+			if err == nil {
+				err = f(repo, e.Name())
 			}
 		}
 		return true, err
 	})
 	if err != nil {
-		return purged, fmt.Errorf("unfinished uploads: local registry: %w", err)
+		return fmt.Errorf("unfinished uploads: local registry: %w", err)
 	}
-	return purged, nil
+	return nil
 }
 
-func (s *Store) purgeUpload(dir string, before time.Time) (gone bool, err error) {
-	touched, err := s.touched(dir)
-	switch {
-	case err != nil:
-		return false, ignoreGone(err)
-	case touched.Before(before):
-		return true, s.tree.Driver().Delete(context.Background(), "/"+dir)
-	case s.ledger.Unclean():
-		_, err := s.tree.Stat(dir + "/hashstates")
-		if err == nil {
-			err = s.tree.Remove(dir + "/hashstates")
-		}
-		return false, ignoreGone(err)
-	}
-	return false, nil
+// untouched reports whether a session is there, and nobody wrote to it since before.
+func (s *Store) untouched(dir string, before time.Time) (bool, error) {
+	last, err := s.touched(dir)
+	return err == nil && last.Before(before), ignoreGone(err)
 }
 
 // touched is when somebody last wrote to a session.

@@ -84,8 +84,11 @@ func TestUploadsArePurgedByAgeAndHashedAgainAfterAnUncleanStop(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := time.Now().Add(-time.Minute)
-	if n, err := s.PurgeUploads(t.Context(), before); err != nil || n != 1 {
+	if n, err := s.PurgeUploads(t.Context(), before, nobodyWrites); err != nil || n != 1 {
 		t.Errorf("%d purged, %v", n, err)
+	}
+	if err := s.ForgetHashes(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	if _, err := os.Stat(old); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the old one: %v", err)
@@ -96,8 +99,11 @@ func TestUploadsArePurgedByAgeAndHashedAgainAfterAnUncleanStop(t *testing.T) {
 	// Of the store that is still open, a copy is what a kill leaves.
 	after := copyOf(t, dir)
 	s = open(t, after, Options{})
-	if n, err := s.PurgeUploads(t.Context(), before); err != nil || n != 0 {
+	if n, err := s.PurgeUploads(t.Context(), before, nobodyWrites); err != nil || n != 0 {
 		t.Errorf("%d purged, %v", n, err)
+	}
+	if err := s.ForgetHashes(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	young = filepath.Join(after, "registry", upload("c", "young"))
 	if _, err := os.Stat(young + "/hashstates"); !errors.Is(err, fs.ErrNotExist) {
@@ -105,6 +111,51 @@ func TestUploadsArePurgedByAgeAndHashedAgainAfterAnUncleanStop(t *testing.T) {
 	}
 	if _, err := os.Stat(young + "/data"); err != nil {
 		t.Error(err)
+	}
+}
+
+func nobodyWrites(string, string) (release func(), ok bool) { return func() {}, true }
+
+func TestAnUploadThatSomebodyWritesToIsNotPurged(t *testing.T) {
+	dir := storetest.Folder(t)
+	s := open(t, dir, Options{})
+	folder := uploaded(t, dir, "a/b", "old", "one")
+	weekAgo := time.Now().Add(-7 * 24 * time.Hour)
+	age := func() {
+		if err := errors.Join(os.Chtimes(folder, weekAgo, weekAgo), os.Chtimes(folder+"/data", weekAgo, weekAgo)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	claimed, released := 0, 0
+	for _, c := range []struct {
+		name   string
+		claim  Claim
+		purged int
+	}{
+		{"it is being written to", func(string, string) (func(), bool) { return nil, false }, 0},
+		{"it was written to just before it was claimed", func(string, string) (func(), bool) {
+			now := time.Now()
+			return func() {}, os.Chtimes(folder+"/data", now, now) == nil
+		}, 0},
+		{"nobody writes to it", func(repo, session string) (func(), bool) {
+			claimed++
+			return func() {
+				if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
+					released++
+				}
+			}, repo == "a/b" && session == "old"
+		}, 1},
+	} {
+		age()
+		if n, err := s.PurgeUploads(t.Context(), time.Now().Add(-time.Hour), c.claim); err != nil || n != c.purged {
+			t.Errorf("%s: %d purged, %v", c.name, n, err)
+		}
+		if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) != (c.purged == 1) {
+			t.Fatalf("%s: the folder: %v", c.name, err)
+		}
+	}
+	if claimed != 1 || released != 1 {
+		t.Errorf("claimed %d times, and released %d times after it had gone", claimed, released)
 	}
 }
 

@@ -71,7 +71,7 @@ func (d *daemon) announceCheck(ctx context.Context, server *web.Server, cfg *con
 }
 
 func webJobs(cfg *configs.Config) []web.Job {
-	jobs := []web.Job{webJob(jobCheckLedger)}
+	jobs := []web.Job{webJob(jobCheckLedger), webJob(jobPurge)}
 	for _, m := range cfg.Mirror {
 		jobs = append(jobs, webJob(jobSync+m.Rule.Name))
 	}

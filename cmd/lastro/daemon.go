@@ -13,7 +13,7 @@ import (
 // jobs lists what the daemon does by itself, and when. Retention is one job a
 // rule, because each has its own schedule.
 func (d *daemon) jobs(cfg *configs.Config) []schedule.Job {
-	var jobs []schedule.Job
+	jobs := []schedule.Job{d.purgeJob()}
 	for _, m := range cfg.Mirror {
 		if m.Every.Never() {
 			continue

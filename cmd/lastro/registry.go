@@ -57,6 +57,7 @@ func (d *daemon) registryHandler() (http.Handler, error) {
 		return nil, err
 	}
 	d.demand = demand.New(func() *mirror.Engine { return s.engine(nil) }, func() *mirror.Directory { return s.served().rules }, demand.Options{Log: d.log})
+	d.pushes = pushes
 	names := demand.Names{
 		Rules:   func() *mirror.Directory { return s.served().rules },
 		Known:   func(host string) bool { _, ok := s.cfg().Upstreams[host]; return ok },

@@ -20,6 +20,7 @@ import (
 	"lastro/cmd/lastro/internal/web"
 	"lastro/configs"
 	"lastro/mirror/demand"
+	"lastro/store/serve/push"
 )
 
 // drain is how long running jobs and pulls may take to end after SIGTERM.
@@ -73,6 +74,7 @@ type daemon struct {
 	admin     *web.Server
 	scheduler *schedule.Scheduler
 	demand    *demand.Demand
+	pushes    *push.Handler
 	front     *front
 	hangup    <-chan os.Signal
 }

@@ -33,7 +33,7 @@ func BenchmarkPush(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			c := &client{b, s, h}
+			c := &client{TB: b, store: s, Handler: h}
 			if name == "distribution" {
 				c.Handler = h.app
 			}

@@ -21,7 +21,8 @@ import (
 // client talks to a whole registry in this process.
 type client struct {
 	testing.TB
-	store *store.Store
+	store  *store.Store
+	pushes *Handler
 	http.Handler
 }
 
@@ -45,7 +46,7 @@ func clientOf(t testing.TB, s *store.Store, o Options) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &client{t, s, h}
+	return &client{t, s, pushes, h}
 }
 
 // do asks, with pairs of header names and values.

@@ -19,7 +19,7 @@ import (
 	"lastro/store/serve/spec"
 )
 
-// sessionAge is how long an upload may lie before New removes it.
+// sessionAge is how long an upload may lie before Purge removes it.
 const sessionAge = 7 * 24 * time.Hour
 
 // Options say what clients may change. The zero value refuses everything.
@@ -45,8 +45,6 @@ type Options struct {
 	// MaxManifest is how many bytes a manifest may have. Zero, or more than
 	// that: mirror.MaxManifest.
 	MaxManifest int64
-	// Patience is how long a client may send nothing. Zero: 60 s.
-	Patience time.Duration
 }
 
 // defaults are in the place of what is not there.
@@ -79,9 +77,6 @@ func (o Options) defaults() Options {
 	if o.MaxManifest <= 0 || o.MaxManifest > mirror.MaxManifest {
 		o.MaxManifest = mirror.MaxManifest
 	}
-	if o.Patience <= 0 {
-		o.Patience = time.Minute
-	}
 	return o
 }
 
@@ -91,20 +86,32 @@ type handler struct {
 	o        Options
 	log      *slog.Logger
 	app      *handlers.App
-	sessions sync.Map // those that a request writes to
+	sessions sync.Map // those that somebody writes to, or purges
 	settled  stripes  // held while an immutable tag is pushed
 }
 
-// New is the half of the registry's HTTP API that changes something. It may be
-// used until the store is closed, and is to be made before clients are let in:
-// it removes uploads that were abandoned, and what is not to be trusted of the
-// others after an unclean stop.
-func New(st *store.Store, o Options) (http.Handler, error) {
+// Handler is the half of the registry's HTTP API that changes something. It may
+// be used until the store is closed.
+type Handler struct {
+	http.Handler
+	inner *handler
+}
+
+// New makes one. It is to be made before clients are let in: it removes what is
+// not to be trusted of uploads after an unclean stop. How long a body may take is
+// for others to say.
+func New(st *store.Store, o Options) (*Handler, error) {
 	h, err := newHandler(st, o)
 	if err != nil {
 		return nil, err
 	}
-	return h.recovering(h), nil
+	return &Handler{h.recovering(h), h}, nil
+}
+
+// Purge removes the uploads that nobody went on with for a week, and says how
+// many. It may be called beside clients: what one of them sends is not removed.
+func (h *Handler) Purge(ctx context.Context) (uploads int, err error) {
+	return h.inner.store.PurgeUploads(ctx, h.inner.o.Now().Add(-sessionAge), h.inner.claim)
 }
 
 func newHandler(st *store.Store, o Options) (*handler, error) {
@@ -114,12 +121,8 @@ func newHandler(st *store.Store, o Options) (*handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	purged, err := st.PurgeUploads(context.Background(), o.Now().Add(-sessionAge))
-	if err != nil {
+	if err := st.ForgetHashes(context.Background()); err != nil {
 		return nil, err
-	}
-	if purged > 0 {
-		h.log.Info("abandoned uploads removed", "sessions", purged)
 	}
 	if err := h.start(key); err != nil {
 		return nil, fmt.Errorf("local registry: %w", err)
@@ -142,7 +145,6 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{h, q, w, r}
 	err := x.allow(known)
 	if err == nil {
-		r.Body = patient(w, r.Body, h.o.Patience)
 		err = x.answer()
 	}
 	if err == nil {

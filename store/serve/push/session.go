@@ -35,16 +35,23 @@ func (x *exchange) upload() error {
 	default:
 		return unsupported("GET, HEAD, PATCH, PUT, DELETE")
 	}
-	name := x.Repo + "/" + x.Ref
-	if _, busy := x.sessions.LoadOrStore(name, true); busy {
+	release, ok := x.claim(x.Repo, x.Ref)
+	if !ok {
 		return &spec.Refusal{Status: http.StatusConflict, Code: spec.BlobUploadInvalid, Message: "another request is writing to this upload"}
 	}
-	defer x.sessions.Delete(name)
+	defer release()
 	if x.r.Method == http.MethodPut {
 		return x.finish(x.Ref, query)
 	}
 	x.app.ServeHTTP(x.w, x.about(x.Ref, query))
 	return nil
+}
+
+// claim takes a session until release is called, unless somebody else has it.
+func (h *handler) claim(repo, session string) (release func(), ok bool) {
+	name := repo + "/" + session
+	_, busy := h.sessions.LoadOrStore(name, true)
+	return func() { h.sessions.Delete(name) }, !busy
 }
 
 // about is the request as distribution gets it, about a session. What counts is
@@ -100,6 +107,9 @@ func (x *exchange) atOnce(d digest.Digest) error {
 	session, query := path.Base(location.Path), location.Query()
 	query.Set("digest", d.String())
 	x.r.Method = http.MethodPut
+	if release, ok := x.claim(x.Repo, session); ok {
+		defer release() // nobody else had it, who could not know of it
+	}
 	defer x.forget(session)
 	return x.finish(session, query)
 }

@@ -1,11 +1,9 @@
 package push
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
-	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -13,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -116,30 +113,6 @@ func TestAfterAnUncleanStopWhatWasHashedIsHashedAgain(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestAnUploadThatNobodyWroteToForAWeekIsRemoved(t *testing.T) {
-	dir := storetest.Folder(t)
-	c := newClient(t, dir, everybody())
-	old := c.session("a", "old")
-	folder := sessionFolder(t, dir, "a")
-	weekAgo := time.Now().Add(-sessionAge - time.Hour)
-	if err := errors.Join(os.Chtimes(folder+"/data", weekAgo, weekAgo), os.Chtimes(folder, weekAgo, weekAgo)); err != nil {
-		t.Fatal(err)
-	}
-	young := c.session("b", "young")
-	c = clientOf(t, c.store, everybody())
-	c.must(404, "GET", old, "")
-	c.must(204, "GET", young, "")
-	if _, err := os.Stat(folder); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the folder is there: %v", err)
-	}
-	// One whose folder is old and that was written to since stays.
-	if err := os.Chtimes(sessionFolder(t, dir, "b"), weekAgo, weekAgo); err != nil {
-		t.Fatal(err)
-	}
-	c = clientOf(t, c.store, everybody())
-	c.must(204, "GET", young, "")
 }
 
 func TestOneRequestAtATimeWritesToASession(t *testing.T) {
@@ -288,59 +261,6 @@ func TestAFormIsContentAndNothingElse(t *testing.T) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	c.must(404, "GET", blobPath("a", wide), "")
-}
-
-func TestAClientThatStallsIsGivenUp(t *testing.T) {
-	o := everybody()
-	o.Patience = 50 * time.Millisecond
-	c := newClient(t, storetest.Folder(t), o)
-	server := httptest.NewServer(c)
-	defer server.Close()
-	location := c.must(202, "POST", "/v2/a/blobs/uploads/", "").Header().Get("Location")
-	r, w := io.Pipe()
-	defer w.Close()
-	go w.Write([]byte("one"))
-	req, err := http.NewRequestWithContext(t.Context(), "PATCH", server.URL+location, r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if answer, err := http.DefaultTransport.RoundTrip(req); err == nil {
-		answer.Body.Close()
-		if answer.StatusCode < 400 {
-			t.Errorf("it was told %s", answer.Status)
-		}
-	}
-	// What it sent is there, and another may go on.
-	server.Close()
-	status := c.must(204, "GET", location, "")
-	if status.Header().Get("Range") != "0-2" {
-		t.Errorf("the session is at %v", status.Header())
-	}
-	if w := c.finish(status.Header().Get("Location"), digest.FromString("one two"), " two"); w.Code != 201 {
-		t.Errorf("%d %s", w.Code, w.Body)
-	}
-}
-
-// deadlines is an answer that notes the deadlines of its connection.
-type deadlines struct {
-	http.ResponseWriter
-	last time.Time
-}
-
-func (d *deadlines) SetReadDeadline(t time.Time) error {
-	d.last = t
-	return nil
-}
-
-func TestPatienceEndsWithTheBody(t *testing.T) {
-	w := &deadlines{ResponseWriter: httptest.NewRecorder()}
-	body := patient(&begun{ResponseWriter: w}, io.NopCloser(bytes.NewReader([]byte("one"))), time.Hour)
-	if _, err := body.Read(make([]byte, 1)); err != nil || time.Until(w.last) < 59*time.Minute {
-		t.Errorf("a deadline of %v, %v", w.last, err)
-	}
-	if _, err := io.ReadAll(body); err != nil || !w.last.IsZero() {
-		t.Errorf("after the body a deadline of %v, %v", w.last, err)
-	}
 }
 
 func TestAManifestThatBreaksOffIsNotThere(t *testing.T) {

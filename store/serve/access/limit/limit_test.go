@@ -302,6 +302,22 @@ func TestABodyThatDoesNotComeOnIsCutOff(t *testing.T) {
 	}
 }
 
+func TestWhoStallsIsNotWaitedForWhenThatWasFoundOut(t *testing.T) {
+	inMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the body ended with %v", err)
+		}
+		w.WriteHeader(http.StatusBadRequest)
+	}), func(c net.Conn) {
+		begun := time.Now()
+		fmt.Fprintf(c, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+		answer, _ := io.ReadAll(c)
+		if took := time.Since(begun); took != time.Minute || !bytes.HasPrefix(answer, []byte("HTTP/1.1 400 ")) {
+			t.Errorf("after %s: %q", took, answer)
+		}
+	})
+}
+
 func TestABodyThatNobodyReadsIsNotWaitedFor(t *testing.T) {
 	inMemory(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
