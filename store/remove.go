@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"strings"
 	"time"
@@ -132,12 +133,10 @@ func (s *Store) take(ctx context.Context, h ledger.Held) (size int64, err error)
 	if h.Repo == "" {
 		return s.takeContent(h.Digest)
 	}
-	manifest := s.linked(layout.Revision(h.Repo, h.Digest), h.Digest) == nil
-	if err := s.tree.Drop(path.Dir(layout.Revision(h.Repo, h.Digest))); err != nil {
-		return 0, err
-	}
-	if err := s.tree.Drop(path.Dir(layout.Layer(h.Repo, h.Digest))); err != nil || !manifest {
-		return 0, err
+	for _, link := range []string{layout.Revision(h.Repo, h.Digest), layout.Layer(h.Repo, h.Digest)} {
+		if err := s.tree.Drop(path.Dir(link)); err != nil {
+			return 0, err
+		}
 	}
 	return 0, s.untagAttached(ctx, h)
 }
@@ -154,30 +153,22 @@ func (s *Store) takeContent(d digest.Digest) (size int64, err error) {
 }
 
 // untagAttached removes the tags that are named after a manifest that is gone:
-// signatures, attestations, and the list of its referrers.
+// signatures, attestations, and the list of its referrers. It asks the ledger, and
+// not whether the manifest was here: a crash may have come in between, or a client
+// that removed it.
 func (s *Store) untagAttached(ctx context.Context, h ledger.Held) error {
 	name := strings.Replace(h.Digest.String(), ":", "-", 1)
-	after := name[:len(name)-1]
-	for {
-		tags, more, err := s.ledger.TagPage(ctx, h.Repo, after, 100)
-		if err != nil {
+	for _, tag := range []string{name, name + ".sig", name + ".att", name + ".sbom"} {
+		_, err := s.ledger.Tag(ctx, h.Repo, tag)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = s.untag(ctx, h.Repo, tag, ledger.Event{By: "collect", Reason: "what it is about is gone: " + h.Digest.String()})
+		}
+		if err := ignoreGone(err); err != nil {
 			return err
 		}
-		for _, tag := range tags {
-			after = tag
-			if !strings.HasPrefix(tag, name) {
-				if tag > name {
-					return nil
-				}
-				continue
-			}
-			e := ledger.Event{By: "collect", Reason: "what it is about is gone: " + h.Digest.String()}
-			if err := ignoreGone(s.untag(ctx, h.Repo, tag, e)); err != nil {
-				return err
-			}
-		}
-		if !more {
-			return nil
-		}
 	}
+	return nil
 }

@@ -28,13 +28,22 @@ func (l *Ledger) RecordUnlinked(ctx context.Context, repo string, d digest.Diges
 	}
 	if err == nil {
 		err = l.update(ctx, func(tx *bolt.Tx) error {
-			return leave(tx, Held{repo, d}, k, l.now())
+			return unlinked(tx, Held{repo, d}, k, l.now())
 		})
 	}
 	if err != nil {
 		return fmt.Errorf("record that %s@%s is unlinked: %w", repo, d, err)
 	}
 	return nil
+}
+
+// unlinked is leave, and asks about the digest itself: tags may be named after it.
+func unlinked(tx *bolt.Tx, h Held, k []byte, now time.Time) error {
+	g, err := readGraph(tx)
+	if err != nil || g.link.Get(k) == nil {
+		return errors.Join(err, unlink(tx, k))
+	}
+	return errors.Join(leave(tx, h, k, now), queue(tx, Review{Held: h, Due: now, Why: "it was removed from " + h.Repo}))
 }
 
 // leave unlinks a manifest, and asks about its parts if it was linked.
