@@ -102,6 +102,18 @@
 // tags agree. Open gives the disk back what is free when that is most of a large
 // file.
 //
+// # Export
+//
+// Export writes what cannot be made anew from the registry as lines of JSON, and
+// Import makes a ledger of them, whole or not at all: <path>.import until then,
+// which the next Import removes. The lines have a format of their own:
+//
+//	{"ledger":{"format":1,"time":T,"events":N}}   first; N is the newest event's number
+//	{"event":{"seq":N, …}}                        in the order of recording
+//	{"absent"|"checked"|"known"|"asked"|"pulled":{"repo", "tag" or "digest", "time"}}
+//	{"job":{…}}  {"held":{"vault","digest"}}  {"protection":{…}}  {"pulls_since":T}
+//	{"end":{"facts":N}}                           last: how many there were
+//
 // Read transactions are short. Iterators read a page, end the transaction and
 // then yield, so what is recorded meanwhile may or may not be seen, and the
 // body of the loop may record.

@@ -157,6 +157,7 @@ func TestTheLedgerIsWhatMapsSay(t *testing.T) {
 			"close and open":       func(t *rapid.T) { must(t, m.l.Close()); m.flush(); m.open(t, false) },
 			"crash":                func(t *rapid.T) { m.crash(t, m.copy(t)) },
 			"record while listing": m.listing,
+			"move house":           m.moveHouse,
 		})
 	})
 	t.Logf("%d steps", steps.Load())

@@ -69,3 +69,12 @@ func linkNew(from, to string) error {
 	}
 	return os.Remove(from)
 }
+
+// Place gives a file that is closed a name that no other file has, where it is
+// durable. It is of the same folder.
+func Place(from, to string) error {
+	if err := renameNew(from, to); err != nil {
+		return err
+	}
+	return syncPath(filepath.Dir(to))
+}
