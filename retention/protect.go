@@ -1,6 +1,9 @@
 package retention
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Protection is why a person, or the program, wants something kept.
 type Protection struct {
@@ -40,4 +43,14 @@ func (d *Decision) protect(all []Protection, now time.Time) {
 	if unknown {
 		d.Until = time.Time{}
 	}
+}
+
+// Required are the backups that rules require for a repository, each once.
+func Required(repo string, rules []Compiled) (names []string) {
+	for _, c := range matching(repo, rules) {
+		if name := c.rule.RequireBackup; name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }

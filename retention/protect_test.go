@@ -115,3 +115,15 @@ func TestAProtectedTagNeverGoes(t *testing.T) {
 		}
 	})
 }
+
+func TestRequiredAreTheBackupsOfMatchingRules(t *testing.T) {
+	var rules []Compiled
+	for _, r := range []Rule{{Match: "**", RequireBackup: "main"}, {Match: "lib/*", RequireBackup: "far"}, {Match: "lib/a", RequireBackup: "main"}, {Match: "else/*", RequireBackup: "else"}, {Match: "*/*"}} {
+		rules = append(rules, compiled(t, r))
+	}
+	got := Required("lib/a", rules)
+	slices.Sort(got)
+	if diff := cmp.Diff([]string{"far", "main"}, got); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -113,13 +113,13 @@ func (c Compiled) askUntagged(u Unlinked, now time.Time, v *verdict) {
 }
 
 // UntaggedFor is how long what retention takes the last tag from stays in a
-// repository when nobody pulls it, and the rule that says so, as reasons cite
-// it. Without one ok is false: it does not stay.
-func UntaggedFor(repo string, rules []Compiled) (longest time.Duration, line string, ok bool) {
+// repository when nobody pulls it, and why, with the line of the rule. When no
+// rule says so it does not stay, and why is empty.
+func UntaggedFor(repo string, rules []Compiled) (longest time.Duration, why string) {
 	for _, c := range matching(repo, rules) {
-		if d := c.rule.Untagged; d != nil && (!ok || *d > longest) {
-			longest, line, ok = *d, c.String(), true
+		if d := c.rule.Untagged; d != nil && (why == "" || *d > longest) {
+			longest, why = *d, fmt.Sprintf("%s: untagged %s", c, short(*d))
 		}
 	}
-	return longest, line, ok
+	return longest, why
 }

@@ -130,7 +130,7 @@ func TestAnUnlinkedDigestStaysUntilWhatItsDecisionSays(t *testing.T) {
 func TestAnotherUntaggedNeverKeepsLess(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		u, rules := drawUnlinked(t), drawUntagged(t)
-		if _, _, ok := UntaggedFor("lib/a", rules); !ok {
+		if _, why := UntaggedFor("lib/a", rules); why == "" {
 			t.Skip("the first untagged says how long what stays for good")
 		}
 		if DecideUnlinked("lib/a", u, append(drawUntagged(t), rules...), now).Remove && !DecideUnlinked("lib/a", u, rules, now).Remove {
@@ -141,14 +141,14 @@ func TestAnotherUntaggedNeverKeepsLess(t *testing.T) {
 
 func TestUntaggedForIsTheLongestOfTheMatchingRules(t *testing.T) {
 	rules := []Compiled{staying(t, "f:1", "**", day), staying(t, "f:2", "lib/*", 3*day), staying(t, "f:3", "lib/*", 2*day), staying(t, "f:4", "else/*", 9*day)}
-	if d, line, ok := UntaggedFor("lib/a", rules); d != 3*day || line != "f:2" || !ok {
-		t.Errorf("got %v by %s, %v", d, line, ok)
+	if d, why := UntaggedFor("lib/a", rules); d != 3*day || why != "f:2: untagged 3d" {
+		t.Errorf("got %v: %s", d, why)
 	}
-	if _, _, ok := UntaggedFor("lib/a", []Compiled{keeping(t, Keep{Last: 1}), rules[3]}); ok {
-		t.Error("no matching rule has one, and one was found")
+	if _, why := UntaggedFor("lib/a", []Compiled{keeping(t, Keep{Last: 1}), rules[3]}); why != "" {
+		t.Errorf("no matching rule has one, and got %s", why)
 	}
-	if d, _, ok := UntaggedFor("lib/a", []Compiled{staying(t, "f:1", "**", 0)}); d != 0 || !ok {
-		t.Errorf("no time at all: got %v, %v", d, ok)
+	if d, why := UntaggedFor("lib/a", []Compiled{staying(t, "f:1", "**", 0)}); d != 0 || why == "" {
+		t.Errorf("no time at all: got %v: %s", d, why)
 	}
 }
 

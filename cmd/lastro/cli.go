@@ -22,7 +22,8 @@ type host struct {
 	dir            string // working directory of the person who typed the verb
 	getenv         func(string) string
 	now            func() time.Time
-	columns        int // width of the terminal on stderr; 0: not a terminal
+	user           string // who typed the verb
+	columns        int    // width of the terminal on stderr; 0: not a terminal
 
 	serves   bool                     // it is a daemon, whose clients do not wait
 	site     *site                    // the daemon's; nil in a process of our own
@@ -89,7 +90,7 @@ Start with "lastro demo". Then write a lastro.yaml and run "lastro serve".
 func (c *cli) verbs() []func() *cobra.Command {
 	return []func() *cobra.Command{
 		c.serveCommand, c.demoCommand, c.syncCommand, c.statusCommand, c.listCommand, c.showCommand,
-		c.historyCommand, c.resolveCommand, c.retainCommand, c.checkCommand, c.rebuildCommand, c.ledgerCommand, c.backupCommand,
+		c.historyCommand, c.resolveCommand, c.retainCommand, c.protectCommand, c.checkCommand, c.rebuildCommand, c.ledgerCommand, c.backupCommand,
 		c.restoreCommand, c.clientConfigCommand, c.configCommand, c.versionCommand,
 	}
 }

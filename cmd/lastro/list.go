@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -17,7 +19,7 @@ func (c *cli) listCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "list [PATTERN]",
 		Short:   "repositories and tags of the local registry",
-		Long:    "List prints the repositories of the local registry that match a pattern (default all), their tags, and when clients last pulled those.",
+		Long:    "List prints the repositories of the local registry that match a pattern (default all), their tags, when clients last pulled those, and what they are protected as.",
 		Example: "  lastro list\n  lastro list 'docker.io/library/*'",
 		Args:    takes(cobra.MaximumNArgs(1)),
 		RunE: c.verb(func(ctx context.Context, s *site, args []string) error {
@@ -68,9 +70,23 @@ func (s *site) list(ctx context.Context, pattern string) (listing, error) {
 			return l, fmt.Errorf("list: %w", err)
 		}
 		repo := &l.Repositories[len(l.Repositories)-1]
-		repo.Tags = append(repo.Tags, listedTag{Name: state.Tag, Digest: state.Digest, Since: state.Since, LastPulled: pulled, Protections: []string{}})
+		names, err := s.protectionNames(ctx, state.Repo, state.Digest)
+		if err != nil {
+			return l, fmt.Errorf("list: %w", err)
+		}
+		repo.Tags = append(repo.Tags, listedTag{Name: state.Tag, Digest: state.Digest, Since: state.Since, LastPulled: pulled, Protections: names})
 	}
 	return l, nil
+}
+
+// protectionNames are those that a manifest is protected as now.
+func (s *site) protectionNames(ctx context.Context, repo string, d digest.Digest) ([]string, error) {
+	active, err := s.activeProtections(ctx, repo, d)
+	names := []string{}
+	for _, p := range active {
+		names = append(names, p.Name)
+	}
+	return names, err
 }
 
 // lastPulled is nil for what was never pulled, as far as is known.
@@ -84,10 +100,10 @@ func (s *site) lastPulled(ctx context.Context, repo, tag string, d digest.Digest
 
 func (l listing) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "IMAGE\tDIGEST\tSINCE\tLAST PULLED\n")
+	fmt.Fprintf(t, "IMAGE\tDIGEST\tSINCE\tLAST PULLED\tPROTECTED\n")
 	for _, r := range l.Repositories {
 		for _, tag := range r.Tags {
-			fmt.Fprintf(t, "%s:%s\t%s\t%s\t%s\n", r.Name, tag.Name, tag.Digest, stamp(tag.Since), pulledStamp(tag.LastPulled))
+			fmt.Fprintf(t, "%s:%s\t%s\t%s\t%s\t%s\n", r.Name, tag.Name, tag.Digest, stamp(tag.Since), pulledStamp(tag.LastPulled), cmp.Or(strings.Join(tag.Protections, ", "), "-"))
 		}
 	}
 	return t.Flush()

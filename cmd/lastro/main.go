@@ -14,6 +14,8 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"os/user"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -25,6 +27,14 @@ func main() {
 	code := run(ctx, os.Args[1:], process())
 	stop()
 	os.Exit(code)
+}
+
+// userName is who runs this process, by number where there is no name.
+func userName() string {
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return u.Username
+	}
+	return "user " + strconv.Itoa(os.Getuid())
 }
 
 // process is the environment of a lastro started by a person.
@@ -39,6 +49,7 @@ func process() host {
 		dir:    dir,
 		getenv: os.Getenv,
 		now:    time.Now,
+		user:   userName(),
 	}
 	if fd := int(os.Stderr.Fd()); term.IsTerminal(fd) {
 		h.columns, _, _ = term.GetSize(fd)

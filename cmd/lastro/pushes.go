@@ -60,9 +60,33 @@ func (rules pushRules) immutable(repo, tag string) bool {
 }
 
 // keptFromDeletes says why a client may not delete a tag, or "".
-func (s *site) keptFromDeletes(_ context.Context, repo, tag string, _ digest.Digest) (reason string, err error) {
+func (s *site) keptFromDeletes(ctx context.Context, repo, tag string, d digest.Digest) (reason string, err error) {
 	if tag != "" && s.served().pushes.immutable(repo, tag) {
 		return fmt.Sprintf("tag %s is immutable by registry.push", tag), nil
 	}
+	if tag == "" {
+		return s.keptDigest(ctx, repo, d)
+	}
+	all, err := s.shields(ctx, repo, tag, d)
+	if err != nil {
+		return "", err
+	}
+	for _, p := range all {
+		if p.Until.IsZero() || s.now().Before(p.Until) {
+			return fmt.Sprintf("tag %s is %s", tag, p.Why), nil
+		}
+	}
 	return "", nil
+}
+
+// keptDigest says why a manifest must stay, as a part of something if need be.
+func (s *site) keptDigest(ctx context.Context, repo string, d digest.Digest) (reason string, err error) {
+	p, ok, err := s.protectedWith(ctx, repo, d)
+	switch {
+	case !ok:
+		return "", err
+	case p.Digest == d:
+		return fmt.Sprintf("%s is %s", d, p), nil
+	}
+	return fmt.Sprintf("%s belongs to %s, which is %s", d, p.Digest, p), nil
 }

@@ -46,6 +46,7 @@ type retainDecision struct {
 	Remove  bool          `json:"remove"`
 	Reasons []string      `json:"reasons"`
 	Until   *time.Time    `json:"until,omitempty"` // kept at least until then
+	Goes    string        `json:"goes,omitempty"`  // when, in words; of one that is explained
 }
 
 type retainRefusal struct {
@@ -74,8 +75,9 @@ func (s *site) retain(ctx context.Context, o retainOptions) (retained, error) {
 		return out, err
 	}
 	defer release()
+	run := retaining{site: s, rules: rules, required: s.requirement(rules), only: only, out: &out}
 	decide := func() (runResult, error) {
-		err := s.retainRepositories(ctx, within, rules, only, &out)
+		err := run.repositories(ctx, within)
 		return runResult{record: map[string]int{"removed": out.Removed, "refused": len(out.Refused)}, failed: len(out.Refused)}, err
 	}
 	if out.DryRun {
@@ -85,15 +87,24 @@ func (s *site) retain(ctx context.Context, o retainOptions) (retained, error) {
 	return out, s.record(ctx, jobRetain+cmp.Or(o.rule, "all"), decide)
 }
 
-func (s *site) retainRepositories(ctx context.Context, within mirror.Pattern, rules []retention.Compiled, only localRef, out *retained) error {
-	for repo, err := range s.ledger().Repositories(ctx) {
+// retaining is one run of retention.
+type retaining struct {
+	*site
+	rules    []retention.Compiled
+	required *requirement
+	only     localRef // the tag that is explained; zero: all
+	out      *retained
+}
+
+func (r retaining) repositories(ctx context.Context, within mirror.Pattern) error {
+	for repo, err := range r.ledger().Repositories(ctx) {
 		if err != nil {
 			return err
 		}
-		if only.repo != "" && only.repo != repo || !within.Match(repo) {
+		if r.only.repo != "" && r.only.repo != repo || !within.Match(repo) {
 			continue
 		}
-		if err := s.retainRepository(ctx, repo, rules, only, out); err != nil {
+		if err := r.repository(ctx, repo); err != nil {
 			return err
 		}
 	}
@@ -161,64 +172,135 @@ func versionLines(tags []string, per string) map[string][]string {
 	return lines
 }
 
-func (s *site) retainRepository(ctx context.Context, repo string, rules []retention.Compiled, only localRef, out *retained) error {
-	tags, err := s.retentionTags(ctx, repo)
+func (r retaining) repository(ctx context.Context, repo string) error {
+	tags, err := r.retentionTags(ctx, repo, r.required)
 	if err != nil {
 		return err
 	}
-	decisions, err := retention.Decide(repo, tags, rules, s.now())
-	if guard, ok := errors.AsType[*retention.GuardError](err); ok {
-		out.Refused = append(out.Refused, retainRefusal{repo, guard.Error()})
+	decisions, err := retention.Decide(repo, tags, r.rules, r.now())
+	guard, refused := errors.AsType[*retention.GuardError](err)
+	if refused {
+		r.out.Refused = append(r.out.Refused, retainRefusal{repo, guard.Error()})
 	} else if err != nil {
 		return err
 	}
-	refused := err != nil
 	for _, d := range decisions {
-		if only.tag != "" && only.tag != d.Tag {
+		if r.only.tag != "" && r.only.tag != d.Tag {
 			continue
 		}
-		if err := s.retainTag(ctx, repo, d, refused, out); err != nil {
-			return err
+		shown := shownDecision(d, refused)
+		if r.only.tag != "" {
+			shown.Goes = r.goes(d, refused)
 		}
+		if shown.Remove && !r.out.DryRun {
+			if err := r.remove(ctx, &shown); err != nil {
+				return err
+			}
+		}
+		r.out.Decisions = append(r.out.Decisions, shown)
 	}
 	return nil
 }
 
-func (s *site) retainTag(ctx context.Context, repo string, d retention.Decision, refused bool, out *retained) error {
-	shown := retainDecision{Repo: repo, Tag: d.Tag, Digest: digest.Digest(d.Digest), Remove: d.Remove && !refused, Reasons: d.Reasons}
+func shownDecision(d retention.Decision, refused bool) retainDecision {
+	shown := retainDecision{Repo: d.Repo, Tag: d.Tag, Digest: digest.Digest(d.Digest), Remove: d.Remove && !refused, Reasons: d.Reasons}
 	if !d.Until.IsZero() {
 		shown.Until = new(d.Until.UTC())
 	}
-	out.Decisions = append(out.Decisions, shown)
-	if !shown.Remove || out.DryRun {
+	return shown
+}
+
+// goes says when a tag goes, and for how long what it is at outlives it.
+func (r retaining) goes(d retention.Decision, refused bool) string {
+	switch {
+	case d.Remove && refused:
+		return "it would go with the next run of retention, which max-removals refuses"
+	case !d.Remove && d.Until.IsZero():
+		return "it does not go for as long as this holds, however old it gets"
+	}
+	text := "it goes with the next run of retention"
+	if !d.Remove {
+		text = fmt.Sprintf("it goes with the first run of retention after %s, if nothing changes until then", stamp(d.Until))
+	}
+	if longer, why := retention.UntaggedFor(d.Repo, r.rules); longer > 0 {
+		text += fmt.Sprintf("; its digest can be pulled for longer (%s)", why)
+	}
+	return text
+}
+
+// errMeanwhile says that a tag is not what was decided on any more.
+var errMeanwhile = errors.New("it has moved, or was protected, since this was decided: it stays")
+
+// remove takes a tag away if it is still what was decided on.
+func (r retaining) remove(ctx context.Context, d *retainDecision) error {
+	_, err := r.store.UntagUnless(ctx, d.Repo, d.Tag, ledger.Event{By: byRetention, Reason: strings.Join(d.Reasons, "; ")}, func(at digest.Digest) error {
+		active, err := r.activeProtections(ctx, d.Repo, at)
+		if err == nil && (at != d.Digest || len(active) > 0) {
+			err = errMeanwhile
+		}
+		return err
+	})
+	switch {
+	case errors.Is(err, errMeanwhile):
+		d.Remove, d.Reasons = false, []string{errMeanwhile.Error()}
+	case err == nil:
+		r.out.Removed++
+	}
+	return ignoreMeanwhile(ignoreMissing(err))
+}
+
+func ignoreMeanwhile(err error) error {
+	if errors.Is(err, errMeanwhile) {
 		return nil
 	}
-	out.Removed++
-	return s.store.Untag(ctx, repo, d.Tag, ledger.Event{By: byRetention, Reason: strings.Join(d.Reasons, "; ")})
+	return err
 }
 
 // retentionTags is a repository as retention sees it. Tags that attach
 // signatures and the like name their subject.
-func (s *site) retentionTags(ctx context.Context, repo string) ([]retention.Tag, error) {
+func (s *site) retentionTags(ctx context.Context, repo string, required *requirement) (tags []retention.Tag, err error) {
 	counted, err := s.ledger().PullsSince(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var tags []retention.Tag
+	var states []ledger.TagState
 	for state, err := range s.ledger().Tags(ctx, repo) {
 		if err != nil {
 			return nil, err
 		}
-		t := retention.Tag{Name: state.Tag, Digest: state.Digest.String(), Since: state.Since}
-		if t.Pulled, err = s.pulled(ctx, state, counted); err != nil {
-			return nil, err
+		states = append(states, state)
+	}
+	attached, ids := attachedDigests(states), required.of(ctx, repo)
+	for _, state := range states {
+		t, err := s.retentionTag(ctx, state, counted, len(attached) > 0)
+		if err == nil && t.Subject == "" {
+			t.Backups, err = required.backups(ctx, repo, state.Digest, ids, attached)
 		}
-		if subject, ok := mirror.AttachedTag(state.Tag); ok {
-			t.Subject = subject.String()
+		if err != nil {
+			return nil, err
 		}
 		tags = append(tags, t)
 	}
 	return tags, nil
+}
+
+// retentionTag is all but in which backups a tag is. What lies below it is of
+// interest only where something is attached.
+func (s *site) retentionTag(ctx context.Context, state ledger.TagState, counted time.Time, attached bool) (t retention.Tag, err error) {
+	t = retention.Tag{Name: state.Tag, Digest: state.Digest.String(), Since: state.Since}
+	if subject, ok := mirror.AttachedTag(state.Tag); ok {
+		t.Subject = subject.String()
+	}
+	if t.Pulled, err = s.pulled(ctx, state, counted); err != nil {
+		return t, err
+	}
+	if attached {
+		if t.Below, err = s.below(ctx, state.Repo, state.Digest); err != nil {
+			return t, err
+		}
+	}
+	t.Protections, err = s.shields(ctx, state.Repo, state.Tag, state.Digest)
+	return t, err
 }
 
 // pulled is a time after which nobody pulled a tag: when it was pulled last, or
@@ -239,7 +321,8 @@ func (s *site) pulled(ctx context.Context, t ledger.TagState, counted time.Time)
 
 // retired tells a sync that retention removed a tag with this digest and, by
 // the rules as they are now, would do so again: copying it back would be for
-// nothing.
+// nothing. It was in the backups that rules required then, and counts as in
+// those that they require now.
 func (s *site) retired(ctx context.Context, repo, tag string, d digest.Digest) (bool, error) {
 	events, err := s.ledger().History(ctx, repo, tag)
 	if err != nil || len(events) == 0 {
@@ -253,11 +336,15 @@ func (s *site) retired(ctx context.Context, repo, tag string, d digest.Digest) (
 	if err != nil {
 		return false, err
 	}
-	tags, err := s.retentionTags(ctx, repo)
+	tags, err := s.retentionTags(ctx, repo, s.requirement(nil))
 	if err != nil {
 		return false, err
 	}
-	tags = append(tags, retention.Tag{Name: tag, Digest: d.String(), Since: sinceOf(events, d), Pulled: sinceOf(events, d)})
+	back := retention.Tag{Name: tag, Digest: d.String(), Since: sinceOf(events, d), Pulled: sinceOf(events, d), Backups: retention.Required(repo, rules)}
+	if back.Protections, err = s.shields(ctx, repo, tag, d); err != nil {
+		return false, err
+	}
+	tags = append(tags, back)
 	decisions, err := retention.Decide(repo, tags, rules, s.now())
 	if _, ok := errors.AsType[*retention.GuardError](err); err != nil && !ok {
 		return false, err
@@ -308,6 +395,9 @@ func (r retained) Print(w io.Writer) error {
 			reasons += " (until " + stamp(*d.Until) + ")"
 		}
 		fmt.Fprintf(t, "%s\t%s:%s\t%s\n", verb, d.Repo, d.Tag, reasons)
+		if d.Goes != "" {
+			fmt.Fprintf(t, "\t\t%s\n", d.Goes)
+		}
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -32,17 +32,17 @@ func (c *cli) showCommand() *cobra.Command {
 }
 
 type shownImage struct {
-	Repo        string         `json:"repo"`
-	Tag         string         `json:"tag,omitempty"`
-	Digest      digest.Digest  `json:"digest"`
-	MediaType   string         `json:"media_type"`
-	Since       *time.Time     `json:"since,omitempty"`
-	LastPulled  *time.Time     `json:"last_pulled"` // null: never, as far as is known
-	Bytes       int64          `json:"bytes"`       // of the closure
-	Closure     []shownContent `json:"closure"`
-	Absent      []absentChild  `json:"expected_absent"`
-	Referrers   []shownContent `json:"referrers"`
-	Protections []string       `json:"protections"`
+	Repo        string            `json:"repo"`
+	Tag         string            `json:"tag,omitempty"`
+	Digest      digest.Digest     `json:"digest"`
+	MediaType   string            `json:"media_type"`
+	Since       *time.Time        `json:"since,omitempty"`
+	LastPulled  *time.Time        `json:"last_pulled"` // null: never, as far as is known
+	Bytes       int64             `json:"bytes"`       // of the closure
+	Closure     []shownContent    `json:"closure"`
+	Absent      []absentChild     `json:"expected_absent"`
+	Referrers   []shownContent    `json:"referrers"`
+	Protections []shownProtection `json:"protections"`
 }
 
 type shownContent struct {
@@ -64,7 +64,7 @@ func (s *site) show(ctx context.Context, text string) (shownImage, error) {
 	if err != nil {
 		return shownImage{}, err
 	}
-	img := shownImage{Repo: ref.repo, Tag: ref.tag, Digest: ref.digest, Protections: []string{}}
+	img := shownImage{Repo: ref.repo, Tag: ref.tag, Digest: ref.digest}
 	if ref.digest == "" {
 		state, err := s.ledger().Tag(ctx, ref.repo, ref.tag)
 		if err != nil {
@@ -75,7 +75,11 @@ func (s *site) show(ctx context.Context, text string) (shownImage, error) {
 	if err := s.showClosure(ctx, &img); err != nil {
 		return img, s.explainMissing(ctx, ref, time.Time{}, err)
 	}
-	img.LastPulled, err = s.lastPulled(ctx, img.Repo, img.Tag, img.Digest)
+	if img.LastPulled, err = s.lastPulled(ctx, img.Repo, img.Tag, img.Digest); err != nil {
+		return img, err
+	}
+	protections, err := s.ledger().ProtectionsOf(ctx, img.Repo, img.Digest)
+	img.Protections = s.shownProtections(protections)
 	return img, err
 }
 
@@ -165,6 +169,9 @@ func (img shownImage) Print(w io.Writer) error {
 		fmt.Fprintf(t, "since\t%s\n", stamp(*img.Since))
 	}
 	fmt.Fprintf(t, "last pulled\t%s\n", pulledStamp(img.LastPulled))
+	for _, p := range img.Protections {
+		fmt.Fprintf(t, "protection\t%s\n", p.words())
+	}
 	fmt.Fprintf(t, "closure\t%d digests, %s\n", len(img.Closure), humanize.IBytes(uint64(img.Bytes)))
 	for _, content := range img.Closure {
 		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\n", content.Kind, content.Digest, humanize.IBytes(uint64(content.Size)), content.MediaType, content.Platform)

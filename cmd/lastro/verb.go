@@ -51,7 +51,7 @@ func (c *cli) inDaemon(ctx context.Context, cfg *configs.Config) (done bool, err
 	}
 	defer client.Close()
 	bars := c.bars()
-	code, err := client.Run(ctx, remote.Request{Args: c.args, Dir: c.dir, Config: cfg.Digest, Version: thisVersion().Version},
+	code, err := client.Run(ctx, remote.Request{Args: c.args, Dir: c.dir, User: c.user, Config: cfg.Digest, Version: thisVersion().Version},
 		remote.Streams{Stdout: c.stdout, Stderr: c.stderr, Progress: bars})
 	bars.Close()
 	if err != nil {
@@ -74,7 +74,7 @@ func (c *cli) explainLock(ctx context.Context, cfg *configs.Config, err error) e
 // runVerb is the daemon's side of inDaemon.
 func (d *daemon) runVerb(ctx context.Context, r remote.Request, out remote.Streams) int {
 	h := d.host
-	h.stdout, h.stderr, h.dir = out.Stdout, out.Stderr, r.Dir
+	h.stdout, h.stderr, h.dir, h.user = out.Stdout, out.Stderr, r.Dir, r.User
 	h.site, h.progress, h.columns = d.site, out.Progress, 0
 	if r.Config != d.site.cfg().Digest {
 		fmt.Fprintln(out.Stderr, "lastro: note: the daemon has not loaded this configuration file; send it SIGHUP to do so")

@@ -34,6 +34,7 @@ var ErrRunning = errors.New("a daemon is running already")
 type Request struct {
 	Args    []string `json:"args"`              // what follows the program's name
 	Dir     string   `json:"dir"`               // working directory, for relative paths among Args
+	User    string   `json:"user,omitempty"`    // name of who typed it, as they say; the kernel's word decides who may
 	Config  string   `json:"config,omitempty"`  // digest of the configuration that the client has read
 	Version string   `json:"version,omitempty"` // of the client
 }
