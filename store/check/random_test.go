@@ -72,6 +72,8 @@ func TestRandomCorruptionsAreFoundAndHealed(t *testing.T) {
 	if err := model.Close(); err != nil {
 		t.Fatal(err)
 	}
+	stores := &copies{of: model}
+	defer stores.drop()
 	want, done := 60, 0
 	if *long {
 		want = 10_000
@@ -79,26 +81,63 @@ func TestRandomCorruptionsAreFoundAndHealed(t *testing.T) {
 	for done < want && !t.Failed() {
 		rapid.Check(t, func(r *rapid.T) {
 			if done < want {
-				done += corruptSome(t, r, model)
+				done += corruptSome(t, r, stores)
 			}
 		})
 	}
 	t.Logf("%d corruptions", done)
 }
 
-// corruptSome does some damage to a copy of a store, and says how often.
-func corruptSome(t *testing.T, r *rapid.T, model *site) int {
-	dir := storetest.Folder(t)
-	defer os.RemoveAll(dir)
-	s := &site{dir: filepath.Join(dir, "copy"), all: model.all}
-	if err := os.CopyFS(s.dir, os.DirFS(model.dir)); err != nil {
+// copies gives out copies of a store. One that came back whole is used some times:
+// what heals is as good as new.
+type copies struct {
+	of   *site
+	dir  string
+	last *site
+	uses int
+}
+
+func (c *copies) take(t *testing.T) *site {
+	if c.last != nil && c.uses < 25 {
+		s := c.last
+		c.last, c.uses = nil, c.uses+1 // it is back when it is whole
+		return s
+	}
+	c.drop()
+	c.dir, c.uses = storetest.Folder(t), 1
+	s := &site{dir: filepath.Join(c.dir, "copy"), all: c.of.all}
+	if err := os.CopyFS(s.dir, os.DirFS(c.of.dir)); err != nil {
 		t.Fatal(err)
 	}
 	var err error
 	if s.Store, err = store.Open(s.dir, store.Options{Now: time.Now}); err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func (c *copies) giveBack(t *testing.T, s *site) {
+	if err := os.RemoveAll(s.path(store.Quarantine)); err != nil {
+		t.Fatal(err)
+	}
+	c.last = s
+}
+
+// drop removes the last copy.
+func (c *copies) drop() {
+	if c.last != nil {
+		c.last.Close()
+		c.last = nil
+	}
+	if c.dir != "" {
+		os.RemoveAll(c.dir)
+	}
+}
+
+// corruptSome does some damage to a copy of a store, and says how often.
+func corruptSome(t *testing.T, r *rapid.T, stores *copies) int {
+	s := stores.take(t)
 	files, hit := s.files(t), []string{}
 	for range rapid.IntRange(1, 5).Draw(r, "corruptions") {
 		name := rapid.SampledFrom(files).Draw(r, "file")
@@ -120,6 +159,9 @@ func corruptSome(t *testing.T, r *rapid.T, model *site) int {
 	}
 	if again := s.check(t, Options{Part: 1, Parts: 1}); len(again.Problems) > 0 {
 		r.Fatalf("problems remain after %v:\n%s\nrepaired:\n%s", hit, words(again), words(repaired))
+	}
+	if !r.Failed() {
+		stores.giveBack(t, s)
 	}
 	return len(hit)
 }
