@@ -67,11 +67,37 @@ func (n need) end(k []byte, a Review) error {
 	if err != nil || why == "" {
 		return err
 	}
-	if a.Root && !a.Early || !a.Left.IsZero() && !a.Gone {
+	expires, err := n.expires(a.Held)
+	if err != nil {
+		return err
+	}
+	if !expires.IsZero() && expires.Before(a.Due) {
+		a.Due = expires
+	}
+	if !expires.IsZero() || a.Root && !a.Early || !a.Left.IsZero() && !a.Gone {
 		a.State = Waiting
 		return putReview(n.tx, a)
 	}
 	return dropReview(n.tx, k)
+}
+
+// expires is when the next protection of h ends; zero is never. It ends by itself:
+// nobody asks then.
+func (n need) expires(h Held) (first time.Time, err error) {
+	if h.Repo == "" {
+		return first, nil
+	}
+	prefix, err := repoDigestKey(h.Repo, h.Digest)
+	if err != nil {
+		return first, err
+	}
+	all, err := protectionsOf(n.tx, h.Repo, h.Digest, prefix)
+	for _, p := range all {
+		if p.Active(n.now) && !p.Expires.IsZero() && (first.IsZero() || p.Expires.Before(first)) {
+			first = p.Expires
+		}
+	}
+	return first, err
 }
 
 func (n need) condemn(k []byte, a Review) (bool, error) {
@@ -151,7 +177,8 @@ func (n need) doom(h Held, asked time.Time) (r Review, doomed bool, err error) {
 	}
 	stays, err := need{tx: n.tx, g: n.g, now: n.now, loose: true}.of(h)
 	if err == nil && stays != "" {
-		err = dropReview(n.tx, k)
+		r.State, r.Since, r.Due = Waiting, n.now, n.now
+		err = n.end(k, r)
 	}
 	return r, false, err
 }

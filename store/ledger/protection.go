@@ -161,6 +161,9 @@ func recordProtection(tx *bolt.Tx, p Protection, now time.Time) error {
 	if err == nil {
 		err = file.Put(protectionBucket(tx, protectionDigest), byDigest, nil)
 	}
+	if err == nil && !p.Expires.IsZero() {
+		err = queue(tx, Review{Held: Held{p.Repo, p.Digest}, Due: p.Expires, Why: "its protection " + p.Name + " ended"})
+	}
 	if err != nil {
 		return err
 	}
@@ -201,7 +204,8 @@ func removeProtection(tx *bolt.Tx, byName, byDigest []byte, by string, now time.
 	if err := errors.Join(names.Delete(byName), protectionBucket(tx, protectionDigest).Delete(byDigest)); err != nil {
 		return err
 	}
-	return record(tx, p.event(Unprotected, by, now))
+	why := Review{Held: Held{p.Repo, p.Digest}, Due: now, Why: "its protection " + p.Name + " was removed"}
+	return errors.Join(queue(tx, why), record(tx, p.event(Unprotected, by, now)))
 }
 
 func decodeProtection(k, v []byte) (p Protection, err error) {

@@ -110,8 +110,9 @@ func dropReview(tx *bolt.Tx, k []byte) error {
 }
 
 // queue asks a question, or adds to one that is asked already: it is answered at
-// the earlier time, and what spares is kept. What is condemned is so no longer
-// when somebody was told that it is here, and what is being deleted is left alone.
+// the earlier time, and what spares is kept. What is condemned is so no longer when
+// somebody was told that it is here, whatever the clock says, or a tag was at it
+// since.
 func queue(tx *bolt.Tx, r Review) error {
 	k, err := r.key()
 	if err != nil {
@@ -125,18 +126,18 @@ func queue(tx *bolt.Tx, r Review) error {
 		r.State, r.Since = Waiting, r.Due
 		return putReview(tx, r)
 	}
-	told := r.Told.After(old.Told)
-	if told {
+	told, left := !r.Told.IsZero(), r.Left.After(old.Left)
+	if r.Told.After(old.Told) {
 		old.Told = r.Told
 	}
-	if r.Left.After(old.Left) {
+	if left {
 		old.Left, old.Gone, old.Why = r.Left, r.Gone, r.Why
 	}
 	old = old.Joined(r)
 	switch {
 	case old.State == Waiting && r.Due.Before(old.Due):
 		old.Due = r.Due
-	case old.State != Waiting && told:
+	case old.State != Waiting && told, old.State == Condemned && left:
 		old.State, old.Since, old.Due = Waiting, r.Due, r.Due
 	}
 	return putReview(tx, old)
