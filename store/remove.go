@@ -20,9 +20,16 @@ import (
 // false when there was more than memory may take: then a survey is due.
 func (s *Store) Told(ctx context.Context) (complete bool, err error) {
 	s.sentences.mu.Lock()
-	complete, s.sentences.over = !s.sentences.over, false
+	over := s.sentences.over
+	s.sentences.over = false
 	s.sentences.mu.Unlock()
-	return complete, s.sentences.flush(ctx, s.ledger)
+	err = s.sentences.flush(ctx, s.ledger)
+	if over && err != nil {
+		s.sentences.mu.Lock()
+		s.sentences.over = true
+		s.sentences.mu.Unlock()
+	}
+	return !over, err
 }
 
 // TakenBack is how often since Open somebody asked for what was condemned.

@@ -98,7 +98,7 @@ func (s *Store) learnOne(ctx context.Context, repo string, d digest.Digest, v Su
 		return nil // it went meanwhile
 	}
 	if err != nil {
-		v.Doubt("", err)
+		v.Doubt(repo, err)
 		return nil
 	}
 	if err := s.ledger.RecordGraph(ctx, repo, []mirror.Manifest{found.Manifest}, found.Absent); err != nil {

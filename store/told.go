@@ -114,14 +114,19 @@ func (c *sentences) takeBack(repo string, d digest.Digest, now func() time.Time)
 	return false
 }
 
-// note keeps a question for the ledger.
+// note keeps a question for the ledger. What is condemned is always noted: there is
+// no more of that than the ledger has.
 func (c *sentences) note(r ledger.Review) {
 	old, ok := c.told[r.Held]
-	if !ok && len(c.told) >= maxTold {
+	if !ok && len(c.told) >= maxTold && c.of[r.Digest][r.Repo] == nil {
 		c.over = true
 		return
 	}
-	c.told[r.Held] = r.Joined(old)
+	r = r.Joined(old)
+	if old.Told.After(r.Told) {
+		r.Told = old.Told
+	}
+	c.told[r.Held] = r
 }
 
 // put notes what came without anything that needs it: a blob before its manifest, a
@@ -150,7 +155,7 @@ func (c *sentences) release(claimed []ledger.Held) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, h := range claimed {
-		if s := c.of[h.Digest][h.Repo]; s != nil {
+		if s := c.of[h.Digest][h.Repo]; s != nil && s.going != nil {
 			close(s.going)
 			s.going = nil
 		}
@@ -200,7 +205,7 @@ func (c *sentences) flush(ctx context.Context, l *ledger.Ledger) error {
 // settleAll forgets the sentences of what turned out to be needed.
 func (c *sentences) settleAll(ctx context.Context, l *ledger.Ledger, hs []ledger.Held) {
 	for _, h := range hs {
-		if _, ok, err := l.Review(context.WithoutCancel(ctx), h); err == nil && !ok {
+		if r, ok, err := l.Review(context.WithoutCancel(ctx), h); err == nil && (!ok || r.State == ledger.Waiting) {
 			c.forget(h)
 		}
 	}

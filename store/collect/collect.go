@@ -84,6 +84,7 @@ type run struct {
 	deleted   map[digest.Digest]bool
 	doubtful  map[string]bool // repositories that lose nothing; "" is everything's content
 	tagged    map[string]map[digest.Digest]bool
+	left      map[ledger.Held]bool // could not be removed
 }
 
 // Run answers the questions that are due and removes what is condemned and due. What
@@ -117,7 +118,7 @@ func newRun(s *store.Store, o Options) *run {
 	}
 	return &run{Store: s, o: o, now: o.Now(), report: Report{Items: []Item{}, Problems: []string{}},
 		condemned: map[digest.Digest]bool{}, deleted: map[digest.Digest]bool{},
-		doubtful: map[string]bool{}, tagged: map[string]map[digest.Digest]bool{}}
+		doubtful: map[string]bool{}, tagged: map[string]map[digest.Digest]bool{}, left: map[ledger.Held]bool{}}
 }
 
 // prepare asks what nobody asked, where that may be.

@@ -27,6 +27,9 @@ type site struct {
 	dir string
 	now time.Time
 	o   Options
+	// Every change on disk, and what it ends with.
+	step  func(op, subject string)
+	fault func(op, subject string) error
 }
 
 const (
@@ -36,9 +39,15 @@ const (
 
 func opened(t *testing.T) *site {
 	t.Helper()
+	s := unopened(t)
+	s.open(t)
+	return s
+}
+
+func unopened(t *testing.T) *site {
+	t.Helper()
 	s := &site{dir: storetest.Folder(t), now: storetest.Now()}
 	s.o = Options{Grace: grace, Undo: undo, Now: s.clock}
-	s.open(t)
 	t.Cleanup(func() { s.Close() })
 	return s
 }
@@ -48,7 +57,7 @@ func (s *site) clock() time.Time { return s.now }
 func (s *site) open(t *testing.T) {
 	t.Helper()
 	var err error
-	if s.Store, err = store.Open(s.dir, store.Options{Now: s.clock}); err != nil {
+	if s.Store, err = store.Open(s.dir, store.Options{Now: s.clock, Step: s.step, Fault: s.fault}); err != nil {
 		t.Fatal(err)
 	}
 }

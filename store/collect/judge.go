@@ -67,7 +67,9 @@ func (r *run) judgeOne(ctx context.Context, v ledger.Review, why string) (ledger
 	case answer.Keep:
 		return r.later(v, r.now.Add(afterPolicy)), nil
 	}
-	v.State, v.Since, v.Due = ledger.Condemned, r.now, r.now.Add(max(r.o.Grace, r.o.Undo))
+	// From now, and not from when the run began: somebody may be told meanwhile.
+	now := r.o.Now()
+	v.State, v.Since, v.Due = ledger.Condemned, now, now.Add(max(r.o.Grace, r.o.Undo))
 	v.Size, err = r.size(v.Held)
 	return v, err
 }

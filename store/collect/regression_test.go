@@ -1,10 +1,19 @@
 package collect
 
 import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lastro/store/layout"
 	"lastro/store/ledger"
 	"lastro/store/storetest"
 )
@@ -69,4 +78,122 @@ func TestATagThatOnlyBeginsLikeASignatureStays(t *testing.T) {
 	if _, err := s.Closure(t.Context(), "r", image.Root.Digest); err == nil {
 		t.Error("the image is here still")
 	}
+}
+
+func TestAManifestThatCannotBeReadKeepsTheLinksOfItsRepository(t *testing.T) {
+	s := opened(t)
+	m := storetest.New("a")
+	m.MustPut(t, s, "r", "1")
+	s.untag(t, "r", "1")
+	// The ledger knows nothing of it, and its content is gone for now.
+	for _, manifest := range m.Manifests {
+		if err := s.Ledger().RecordUnlinked(t.Context(), "r", manifest.Descriptor.Digest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	content := filepath.Join(s.dir, "registry", layout.Data(m.Root.Digest))
+	if err := os.Rename(content, content+".away"); err != nil {
+		t.Fatal(err)
+	}
+	before := s.files(t)
+	doubtful := s.collect(t)
+	if doubtful.KeptByDoubt == 0 {
+		t.Errorf("%+v", doubtful)
+	}
+	s.settle(t)
+	if diff := cmp.Diff(before, s.files(t)); diff != "" {
+		t.Errorf("something went: %s", diff)
+	}
+	if err := os.Rename(content+".away", content); err != nil {
+		t.Fatal(err)
+	}
+	s.empties(t)
+}
+
+func TestOneThatCannotBeRemovedHoldsUpNoOther(t *testing.T) {
+	var stuck string
+	s := unopened(t)
+	s.fault = func(op, subject string) error {
+		if op == "remove" && subject == stuck {
+			return errors.New("the disk says no")
+		}
+		return nil
+	}
+	s.open(t)
+	for i := range 3 * batch {
+		m := new(storetest.Image)
+		m.Single(fmt.Sprint(i), nil)
+		m.MustPut(t, s, "r", "1")
+		stuck = filepath.Dir(layout.Layer("r", digest.FromString(fmt.Sprint("layer of ", i))))
+	}
+	s.untag(t, "r", "1")
+	s.settle(t)
+	if r := s.collect(t); r.KeptByDoubt != 1 || len(r.Problems) != 1 {
+		t.Errorf("doubts: %d, %q", r.KeptByDoubt, r.Problems)
+	}
+	if left := s.files(t); len(left) > 2 {
+		t.Errorf("left: %q", left)
+	}
+	stuck = ""
+	s.empties(t)
+}
+
+func TestWhatProtectionsKeptGoesWhenTheyEnd(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, s *site, p ledger.Protection){
+		"it expires": func(t *testing.T, s *site, p ledger.Protection) { s.now = p.Expires },
+		"it is removed": func(t *testing.T, s *site, p ledger.Protection) {
+			if err := s.Ledger().RemoveProtection(t.Context(), p.Name, p.Repo, p.Digest, "test"); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := opened(t)
+			m := storetest.New("a")
+			m.MustPut(t, s, "r", "1")
+			p := ledger.Protection{Name: "p", Repo: "r", Digest: m.Root.Digest, Owner: "test", Created: s.now, Expires: s.now.Add(4 * undo)}
+			if err := s.Ledger().RecordProtection(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+			s.untag(t, "r", "1")
+			s.collect(t)
+			s.pass(t, undo)
+			s.pass(t, undo)
+			s.whole(t, "r", m)
+			end(t, s, p)
+			if r := s.collect(t); r.Condemned == 0 {
+				t.Errorf("%+v", r)
+			}
+			s.pass(t, undo)
+			if left := s.files(t); len(left) > 0 {
+				t.Errorf("left: %q", left)
+			}
+		})
+	}
+}
+
+func TestABlobThatAClientRemovesIsStillWhatOthersWereToldOf(t *testing.T) {
+	s := opened(t)
+	m := storetest.New("a")
+	blob := digest.FromString("shared")
+	desc := ocispec.Descriptor{Digest: blob, Size: int64(len("shared"))}
+	if err := errors.Join(m.Ingest(t.Context(), s), s.Settle(blob)); err != nil {
+		t.Fatal(err)
+	}
+	s.collect(t)
+	s.pass(t, grace)
+	s.now = s.now.Add(undo)
+	m.MustPut(t, s, "r", "")
+	if err := s.Unpublish(t.Context(), "r", m.Root.Digest, ledger.Event{By: "test"}, func(string) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := s.Has(t.Context(), desc); err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	s.again(t)
+	s.pass(t, grace-time.Second)
+	if ok, err := s.Has(t.Context(), desc); err != nil || !ok {
+		t.Error("within a grace:", ok, err)
+	}
+	s.empties(t)
 }

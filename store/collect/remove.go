@@ -41,7 +41,7 @@ func (r *run) due(ctx context.Context) (map[string][]digest.Digest, error) {
 			return nil, err
 		}
 		for _, v := range page {
-			if v.State != ledger.Waiting && !r.doubtful[v.Repo] {
+			if v.State != ledger.Waiting && !r.doubtful[v.Repo] && !r.left[v.Held] {
 				all[v.Repo] = append(all[v.Repo], v.Digest)
 			}
 		}
@@ -71,10 +71,17 @@ func (r *run) removeFrom(ctx context.Context, repo string, ds []digest.Digest) (
 		removed += len(gone)
 		if err != nil {
 			r.doubt(repo, err)
-			break // the rest of the repository the next time
+			r.leave(repo, page)
 		}
 	}
 	return removed, nil
+}
+
+// leave lets the next run try again.
+func (r *run) leave(repo string, ds []digest.Digest) {
+	for _, d := range ds {
+		r.left[ledger.Held{Repo: repo, Digest: d}] = true
+	}
 }
 
 // untagged leaves out what a tag on disk is at, and all where tags cannot be read.
