@@ -18,6 +18,7 @@ import (
 // host is where a verb runs: its output, its folder, its clock. A verb that
 // runs inside the daemon gets the site that is open there.
 type host struct {
+	stdin          io.Reader // of a process of its own; the daemon's clients send none
 	stdout, stderr io.Writer
 	dir            string // working directory of the person who typed the verb
 	getenv         func(string) string

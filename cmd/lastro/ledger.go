@@ -13,12 +13,12 @@ import (
 
 func (c *cli) ledgerCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "ledger copy|check",
-		Short: "the ledger's own file: copy it while it is in use, prove it right",
+		Use:   "ledger copy|check|export|import",
+		Short: "the ledger's own file: copy it, prove it right, export and import it",
 		Args:  takes(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(c.ledgerCopyCommand(), c.ledgerCheckCommand())
+	cmd.AddCommand(c.ledgerCopyCommand(), c.ledgerCheckCommand(), c.ledgerExportCommand(), c.ledgerImportCommand())
 	for _, sub := range cmd.Commands() {
 		sub.Long += "\n" + exitCodes
 	}

@@ -44,6 +44,7 @@ func process() host {
 		dir = "."
 	}
 	h := host{
+		stdin:  os.Stdin,
 		stdout: os.Stdout,
 		stderr: os.Stderr,
 		dir:    dir,
