@@ -41,6 +41,7 @@
 //	protection name, digest        buckets:
 //	  name     name ␀ repo ␀ D     protection, JSON
 //	  digest   repo ␀ D name       empty: the manifest has a protection of that name
+//	hold       repo ␀ tag          hold, JSON: the tag was rolled back, and stays
 //
 // # Guarantees
 //
@@ -73,7 +74,8 @@
 // who collects; its tags' history stays for good.
 //
 // A protection and its event in the history are one transaction. No rebuild and
-// no RecordUnlinked takes one away: only RemoveProtection does.
+// no RecordUnlinked takes one away: only RemoveProtection does. Holds stay until
+// RecordTagReleased in the same way.
 //
 // Known, asked, pulled and protection are made by a ledger that finds none of
 // them. The format is the same: an older lastro opens such a file, leaves them as
@@ -111,7 +113,7 @@
 //	{"ledger":{"format":1,"time":T,"events":N}}   first; N is the newest event's number
 //	{"event":{"seq":N, …}}                        in the order of recording
 //	{"absent"|"checked"|"known"|"asked"|"pulled":{"repo", "tag" or "digest", "time"}}
-//	{"job":{…}}  {"held":{"vault","digest"}}  {"protection":{…}}  {"pulls_since":T}
+//	{"job":{…}}  {"held":{"vault","digest"}}  {"protection":{…}}  {"hold":{…}}  {"pulls_since":T}
 //	{"end":{"facts":N}}                           last: how many there were
 //
 // Read transactions are short. Iterators read a page, end the transaction and

@@ -27,6 +27,9 @@ const (
 
 	Protected   = "protected"   // a person gave a digest a name, so that it stays; moves no tag
 	Unprotected = "unprotected" // a person took the name back; moves no tag
+
+	RolledBack = "rolled-back" // a person put the tag back, and it is held there
+	Released   = "released"    // a person ended the hold; moves no tag
 )
 
 // Event is one line of history: something that happened to a tag. One with a

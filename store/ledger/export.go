@@ -48,7 +48,7 @@ func (x *exporter) all(ctx context.Context) error {
 	}
 	for _, part := range []func(context.Context) error{
 		func(ctx context.Context) error { return x.events(ctx, last) },
-		x.marks, x.jobs, x.vaults, x.protections, x.pulls,
+		x.marks, x.jobs, x.vaults, x.protections, x.holds, x.pulls,
 	} {
 		if err := part(ctx); err != nil {
 			return err
@@ -151,6 +151,18 @@ func (x *exporter) protections(ctx context.Context) error {
 			return err
 		}
 		if err := x.write(fact{Protection: &p}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *exporter) holds(ctx context.Context) error {
+	for h, err := range x.TagHolds(ctx) {
+		if err != nil {
+			return err
+		}
+		if err := x.write(fact{Hold: &h}); err != nil {
 			return err
 		}
 	}

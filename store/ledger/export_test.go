@@ -55,7 +55,7 @@ func TestEveryBucketIsExportedOrMadeAnew(t *testing.T) {
 	grow(t, l, true)
 	must(t, l.view(t.Context(), func(tx *bolt.Tx) error {
 		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
-			exported := []string{"meta", bucketEvent, bucketAbsent, bucketChecked, bucketKnown, bucketAsked, bucketJob, bucketHeld, bucketProtection, bucketPulled}
+			exported := []string{"meta", bucketEvent, bucketAbsent, bucketChecked, bucketKnown, bucketAsked, bucketJob, bucketHeld, bucketProtection, bucketHold, bucketPulled}
 			if !slices.Contains(exported, string(name)) && made[string(name)] == "" {
 				t.Errorf("what becomes of the bucket %s in an export?", name)
 			}
@@ -68,6 +68,7 @@ func TestAnExportHasEverythingThatCannotBeMadeAnew(t *testing.T) {
 	now := func() time.Time { return at(20) }
 	l := mustOpen(t, ledgerPath(t), Options{Now: now})
 	grow(t, l, true)
+	must(t, l.RecordTagHold(t.Context(), TagHold{Repo: "docker.io/library/a", Tag: "1", Digest: dig("both"), By: "ann", Since: at(3)}))
 	text := export(t, l)
 	again := imported(t, text, at(20))
 	without := func(all map[string]string) map[string]string {
@@ -85,7 +86,7 @@ func TestAnExportHasEverythingThatCannotBeMadeAnew(t *testing.T) {
 	}
 	for _, want := range []string{`{"ledger":{"format":1,"time":"2026-05-01T20:00:00Z","events":308}}`, `{"event":{"seq":1,"time":"2026-05-01T00:00:00Z","repo":"docker.io/library/a","tag":"1",`,
 		`{"absent":{"repo":"docker.io/library/a","digest":"sha256:`, `{"checked":`, `{"known":`, `{"asked":{"repo":"docker.io/library/a","tag":"1","time":"2026-05-01T08:00:00Z"}}`,
-		`{"job":{"name":"sync a",`, `{"held":{"vault":"main","digest":"sha256:`, `{"protection":{"name":"release",`, `{"pulls_since":"2026-05-01T20:00:00Z"}`, `{"pulled":{"repo":"docker.io/library/a","tag":"1","time":"2026-05-01T10:00:00Z"}}`} {
+		`{"job":{"name":"sync a",`, `{"held":{"vault":"main","digest":"sha256:`, `{"protection":{"name":"release",`, `{"hold":{"repo":"docker.io/library/a","tag":"1","digest":"sha256:`, `{"pulls_since":"2026-05-01T20:00:00Z"}`, `{"pulled":{"repo":"docker.io/library/a","tag":"1","time":"2026-05-01T10:00:00Z"}}`} {
 		if !strings.Contains(text, "\n"+want) && !strings.HasPrefix(text, want) {
 			t.Errorf("no line begins with %s", want)
 		}
@@ -180,6 +181,7 @@ func TestWhatIsNoWholeExportIsRefusedByItsLineAndLeavesNothing(t *testing.T) {
 		{"a time that is out of range", one(`{"known":{"repo":"r","digest":"` + sha + `","time":"9999-05-01T00:00:00Z"}}`), "line 2: time 9999-05-01 00:00:00 +0000 UTC is out of range"},
 		{"a job without a name", one(`{"job":{"name":""}}`), "line 2: job has no name"},
 		{"a vault without a name", one(`{"held":{"vault":"","digest":"` + sha + `"}}`), "line 2: vault has no name"},
+		{"a hold without a tag", one(`{"hold":{"repo":"r","digest":"` + sha + `","by":"ann","since":"2026-05-01T00:00:00Z"}}`), "line 2: tag is empty"},
 		{"a protection without an owner", one(`{"protection":{"name":"a","repo":"r","digest":"` + sha + `","owner":"","created":"2026-05-01T00:00:00Z"}}`), "line 2: owner is empty"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -26,6 +26,7 @@ type fact struct {
 	Job        *Job         `json:"job,omitempty"`
 	Held       *stored      `json:"held,omitempty"`
 	Protection *Protection  `json:"protection,omitempty"`
+	Hold       *TagHold     `json:"hold,omitempty"`
 	PullsSince *time.Time   `json:"pulls_since,omitempty"`
 	Pulled     *place       `json:"pulled,omitempty"`
 	End        *exportEnd   `json:"end,omitempty"` // the last line
@@ -113,6 +114,8 @@ func (f fact) record(tx *bolt.Tx) error {
 		return f.Held.put(tx)
 	case f.Protection != nil:
 		return f.Protection.put(tx)
+	case f.Hold != nil:
+		return f.Hold.put(tx)
 	case f.PullsSince != nil:
 		return raisePullsSince(tx, *f.PullsSince)
 	case f.Pulled != nil:
