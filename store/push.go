@@ -103,6 +103,20 @@ func (s *Store) foldersBelow(ctx context.Context, repo, name string, f func(stri
 	return true, nil
 }
 
+// Expect says that a blob is about to come into a repository by another way than
+// this package's: what is condemned of it is taken back, and what is being removed is
+// waited for. LinkBlob is to follow.
+func (s *Store) Expect(repo string, d digest.Digest) { s.sentences.tell(repo, d, s.now) }
+
+// LinkBlob lets repo serve a blob that came, if it does not already; fs.ErrNotExist
+// when it is not here. It is durable from the repository's next publication on.
+func (s *Store) LinkBlob(repo string, d digest.Digest) error {
+	if err := s.linkBlob(repo, d); err != nil {
+		return fmt.Errorf("link %s into %s: local registry: %w", d, repo, layout.Explain(err))
+	}
+	return nil
+}
+
 func (s *Store) linkBlob(repo string, d digest.Digest) error {
 	if err := layout.CheckRepository(repo); err != nil {
 		return err

@@ -129,18 +129,25 @@ func (x *exchange) finish(session string, query url.Values) error {
 		return err
 	}
 	if d.Algorithm() == digest.SHA256 {
-		return x.commit(session, query)
+		return x.commit(session, query, d)
 	}
 	return x.adopt(session, query, d)
 }
 
 // commit lets distribution end the session. It leaves a session behind that
-// turned out to be something else.
-func (x *exchange) commit(session string, query url.Values) error {
+// turned out to be something else, and knows nothing of a collector that may be
+// about to remove what it finds here already.
+func (x *exchange) commit(session string, query url.Values, d digest.Digest) error {
+	x.store.Expect(x.Repo, d)
 	answer := &recorder{}
 	x.app.ServeHTTP(answer, x.about(session, query))
 	if answer.code() == spec.DigestInvalid {
 		if err := x.store.DropUpload(x.r.Context(), x.Repo, session); err != nil {
+			return err
+		}
+	}
+	if answer.status == http.StatusCreated {
+		if err := x.store.LinkBlob(x.Repo, d); err != nil {
 			return err
 		}
 	}
