@@ -28,8 +28,9 @@ type rotation struct {
 	Again []digest.Digest `json:"again,omitempty"` // content that was bad, and is read every time until it is not
 
 	Ended    time.Time          `json:"ended"`
-	Problems map[check.Kind]int `json:"problems"` // that were left
-	Worst    []check.Problem    `json:"worst"`    // some of them, without waste
+	Refused  string             `json:"refused,omitempty"` // why nothing was healed
+	Problems map[check.Kind]int `json:"problems"`          // that were left
+	Worst    []check.Problem    `json:"worst"`             // some of them, without waste
 }
 
 // rotationOf is what a job's record says. What does not read is forgotten: then all
@@ -72,7 +73,7 @@ func (r rotation) next() int {
 
 // after is the rotation when a run that began at a time has read a part.
 func (r rotation) after(part int, began, ended time.Time, report check.Report) rotation {
-	r.Parts[part-1], r.Ended = began, ended
+	r.Parts[part-1], r.Ended, r.Refused = began, ended, report.Refused
 	r.Again, r.Worst, r.Problems = nil, []check.Problem{}, map[check.Kind]int{}
 	for _, p := range report.Problems {
 		if p.Repaired {

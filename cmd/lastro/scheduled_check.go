@@ -24,6 +24,9 @@ func (d *daemon) scheduledCheck(ctx context.Context) error {
 			left++
 		}
 	}
+	if report.Refused != "" {
+		d.log.Error("check refused to heal", "job", jobCheck, "because", report.Refused)
+	}
 	d.log.Info("check done", "job", jobCheck, "part", report.Part, "contents", report.ReadBlobs, "bytes", report.ReadBytes, "problems", left, "repaired", report.Repaired)
 	if left > 0 {
 		return fmt.Errorf("%d problems are left: lastro status says which, and what to do", left)
@@ -55,7 +58,7 @@ func (s *site) checkNext(ctx context.Context, busy func() bool) (report check.Re
 		known = rotationOf(job).divided(cfg.Part, began)
 		part := known.next()
 		report, err = check.Run(ctx, s.store, check.Options{
-			Part: part, Parts: cfg.Part, Again: known.Again, Quarantine: true, Repair: cfg.Repair, Sources: s.contentSources(),
+			Part: part, Parts: cfg.Part, Again: known.Again, Quarantine: true, Repair: cfg.Repair, Cautious: true, Sources: s.contentSources(),
 			Pace: check.NewPace(cfg.Bandwidth, busy), Share: s.share, Log: s.log, Now: s.now,
 		})
 		if err != nil {
@@ -84,6 +87,9 @@ func (s *site) checkStatus(ctx context.Context, st *status) error {
 	}
 	if job.Err != "" {
 		st.Problems = append(st.Problems, "the last check of the store ended with: "+job.Err)
+	}
+	if known.Refused != "" {
+		st.Problems = append(st.Problems, "the last check refused to heal: "+known.Refused)
 	}
 	for _, p := range known.Worst {
 		st.Problems = append(st.Problems, problemLine(p))

@@ -25,6 +25,7 @@ type Options struct {
 	Again       []digest.Digest        // is read besides the part
 	Quarantine  bool                   // takes bad content out of service as soon as it is found
 	Repair      bool                   // does so too, and heals what it can
+	Cautious    bool                   // does neither when so much is wrong that it may be the disk or the memory that is
 	Sources     []Source               // where a repair finds content, the best first
 	Pace        *Pace                  // nil: as fast as the disk gives
 	Share       Share                  // nil: nobody minds a repair
@@ -95,8 +96,9 @@ type check struct {
 	again    map[digest.Digest]bool   // what is read besides the part
 	edges    edges
 
-	mu  sync.Mutex // of what is read side by side
-	bad map[digest.Digest]*badContent
+	mu    sync.Mutex // of what is read side by side
+	bad   map[digest.Digest]*badContent
+	taken int // contents out of service
 
 	out Report
 }

@@ -54,6 +54,8 @@
 // been hashed. Links are made again where the content is here, the ledger learns
 // what the registry serves, and a tag that only the ledger knows is put back. What
 // no source had comes with the next sync that has it in its rules.
+// A cautious check, which the daemon's is, heals nothing when more than a tenth of
+// the store is wrong: then a disk is not mounted or the memory is broken.
 // Everything is looked at again afterwards; what is right then was repaired.
 // Nothing that is good is ever removed: content that nothing refers to is for the
 // collector, foreign files for people.

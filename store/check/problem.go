@@ -93,6 +93,7 @@ type Report struct {
 	ReadBytes    int64     `json:"read_bytes"`
 	Problems     []Problem `json:"problems"`
 	Repaired     int       `json:"repaired"`
+	Refused      string    `json:"refused,omitempty"` // why nothing was healed that could have been
 	TookSeconds  float64   `json:"took_seconds"`
 }
 
@@ -103,6 +104,9 @@ func (r Report) Left() int { return len(r.Problems) - r.Repaired }
 func (r Report) Print(w io.Writer) error {
 	for _, p := range r.Problems {
 		p.print(w)
+	}
+	if r.Refused != "" {
+		fmt.Fprintf(w, "refused to heal: %s\n", r.Refused)
 	}
 	read := ""
 	if r.Part != "" {
@@ -163,7 +167,7 @@ func (p Problem) next(repair bool) string {
 	case Orphaned:
 		return "lastro collect frees it"
 	case Abandoned:
-		return "lastro removes it when it is started again"
+		return "lastro serve removes it when it is started again"
 	}
 	if repair {
 		return "sync or push the image again: not all of it is here"

@@ -273,6 +273,8 @@ func TestAPaceIsKeptAndClientsComeFirst(t *testing.T) {
 
 func TestACheckKeepsItsPace(t *testing.T) {
 	s := newSite(t)
+	large := make([]byte, 1<<20)
+	write(t, s.path(layout.Data(digest.FromBytes(large))), large)
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		r, err := Run(t.Context(), s.Store, Options{Part: 1, Parts: 1, Pace: NewPace(slowest, nil)})
@@ -285,6 +287,24 @@ func TestACheckKeepsItsPace(t *testing.T) {
 			t.Errorf("took %s, want at least %s", got, looks)
 		}
 	})
+}
+
+// A part that was not read to its end is not read.
+func TestACheckThatEndsBetweenTwoReadsSaysSo(t *testing.T) {
+	s := newSite(t)
+	looks, last := 0, 0
+	ctx, cancel := context.WithCancel(t.Context())
+	busy := func() bool {
+		if looks++; looks == last {
+			cancel()
+		}
+		return false
+	}
+	s.check(t, Options{Pace: NewPace(1<<40, busy)})
+	looks, last = 0, looks
+	if _, err := Run(ctx, s.Store, Options{Pace: NewPace(1<<40, busy)}); !errors.Is(err, context.Canceled) || looks != last {
+		t.Errorf("after %d of %d looks: %v", looks, last, err)
+	}
 }
 
 func TestAWaitForThePaceEndsWithItsContext(t *testing.T) {

@@ -25,7 +25,7 @@ const rounds = 8
 // repair heals what it can, or what is bad only goes out of service. It says of each
 // problem whether it is gone.
 func (c *check) repair(ctx context.Context) error {
-	if !c.takes() || len(c.problems) == 0 {
+	if !c.takes() || len(c.problems) == 0 || c.refuses() {
 		return nil
 	}
 	release, err := c.share(ctx)
@@ -74,6 +74,9 @@ func (c *check) outOfService(ctx context.Context, b *badContent) error {
 
 // takeOut takes bad bytes out of service. Its error is ctx's.
 func (c *check) takeOut(ctx context.Context, b *badContent) error {
+	if !c.mayTake() {
+		return ctx.Err()
+	}
 	name, taken, err := c.TakeOut(ctx, b.Digest, b.info)
 	switch {
 	case ctx.Err() != nil:
@@ -163,11 +166,10 @@ func (c *check) above(ctx context.Context, d digest.Digest) ([]digest.Digest, er
 	return all, nil
 }
 
-// healContents heals what is missing or wrong, and says how much is right now. What
-// cannot be read may be right, and stays.
+// healContents heals what is missing or wrong, and says how much is right now.
 func (c *check) healContents(ctx context.Context) (healed int, err error) {
 	for _, b := range c.bad {
-		if b.healed || b.kind == Malformed || b.kind == Unreadable {
+		if b.healed {
 			continue
 		}
 		if err := c.heal(ctx, b); err != nil {
@@ -180,13 +182,14 @@ func (c *check) healContents(ctx context.Context) (healed int, err error) {
 	return healed, nil
 }
 
-// heal takes bad bytes out of service and brings good ones. Its error is ctx's.
+// heal takes bad bytes out of service and brings good ones. What cannot be read may
+// be right, and stays. Its error is ctx's.
 func (c *check) heal(ctx context.Context, b *badContent) error {
 	if err := c.outOfService(ctx, b); err != nil || b.healed || b.kind != Missing {
 		return err
 	}
 	if len(b.repos) == 0 {
-		b.healed = b.kind == Missing
+		b.healed = true
 		return ctx.Err()
 	}
 	for _, s := range c.o.Sources {

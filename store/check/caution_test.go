@@ -1,0 +1,95 @@
+package check
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"lastro/store"
+	"lastro/store/layout"
+)
+
+// many is a site with more images than may be wrong at once.
+func many(t *testing.T) *site {
+	t.Helper()
+	s := newSite(t)
+	for i := range least {
+		m := image(fmt.Sprint("many-", i), s.all)
+		m.MustPut(t, s.Store, "many", fmt.Sprint(i))
+	}
+	return s
+}
+
+func TestACautiousCheckHealsNothingWhenTheDiskIsGone(t *testing.T) {
+	s := many(t)
+	for _, name := range []string{layout.Repositories, layout.Blobs} {
+		if err := os.Rename(s.path(name), s.path(name+".elsewhere")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := Options{Part: 1, Parts: 1, Repair: true, Cautious: true, Sources: []Source{s.all}}
+	r := s.check(t, o)
+	if !strings.Contains(r.Refused, "is the disk mounted") || r.Repaired > 0 || !strings.Contains(words(r), "refused to heal: ") {
+		t.Fatal(words(r))
+	}
+	for _, name := range []string{layout.Repositories, layout.Blobs} {
+		if err := os.Rename(s.path(name+".elsewhere"), s.path(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.clean(t) // the ledger has forgotten nothing
+}
+
+func TestACautiousCheckTakesNoMoreOutThanATenth(t *testing.T) {
+	for _, cautious := range []bool{true, false} {
+		t.Run(fmt.Sprint("cautious ", cautious), func(t *testing.T) {
+			s := many(t)
+			bad := 0
+			for d, raw := range s.all {
+				if !bytes.HasPrefix(raw, []byte("layer of many")) {
+					continue
+				}
+				write(t, s.path(layout.Data(d)), bytes.ToUpper(raw))
+				bad++
+			}
+			r := s.check(t, Options{Part: 1, Parts: 1, Quarantine: true, Cautious: cautious})
+			taken, err := os.ReadDir(s.path(store.Quarantine + "/sha256"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if allowed := (r.Blobs*2)/10 + 1; cautious && (len(taken) > allowed || len(taken) < least || !strings.Contains(r.Refused, "hash wrong") && !strings.Contains(r.Refused, "are wrong")) {
+				t.Errorf("%d of %d taken: %s", len(taken), bad, r.Refused)
+			}
+			if !cautious && (len(taken) != bad || r.Refused != "") {
+				t.Errorf("%d of %d taken: %s", len(taken), bad, r.Refused)
+			}
+		})
+	}
+}
+
+func TestACautiousCheckHealsAFew(t *testing.T) {
+	s := many(t)
+	s.remove(t, layout.Data(layer(s.tools, 0, 2)), "")
+	r := s.check(t, Options{Repair: true, Cautious: true, Sources: []Source{s.all}})
+	if r.Refused != "" || r.Left() > 0 || len(r.Problems) != 1 {
+		t.Error(words(r))
+	}
+	s.clean(t)
+}
+
+func TestEachKindSaysWhatToDo(t *testing.T) {
+	for _, kind := range Kinds() {
+		for _, repair := range []bool{false, true} {
+			if next := (Problem{Kind: kind}).next(repair); next == "" {
+				t.Errorf("%s, repair %v: nothing", kind, repair)
+			}
+		}
+	}
+	for kind, want := range map[Kind]string{Orphaned: "lastro collect", Abandoned: "lastro serve", Corrupt: "lastro check --repair", Edges: "lastro rebuild"} {
+		if next := (Problem{Kind: kind}).next(false); !strings.Contains(next, want) {
+			t.Errorf("%s: %s", kind, next)
+		}
+	}
+}
