@@ -5,7 +5,6 @@ import "regexp"
 // absentKeys are keys of features that this version does not have, without the
 // places in lists. Nobody should believe that they do something.
 var absentKeys = map[string]bool{
-	"collect":          true,
 	"registry.storage": true,
 	"backup[].keep":    true,
 	"backup[].verify":  true,

@@ -26,6 +26,7 @@ func (c *Config) check(d *decoder) {
 		d.check(fmt.Sprintf("backup[%d]", i), b.Settings.Validate())
 	}
 	d.check("registry", c.Registry.Settings.Validate())
+	d.check("collect", c.Collect.Settings.Validate())
 	d.check("check", c.Check.Settings.Validate())
 	c.spread()
 	c.checkUnique(d)
@@ -47,6 +48,7 @@ func (c *Config) spread() {
 	for i := range c.Retention {
 		c.Retention[i].Every = c.Retention[i].Every.named("retention " + c.Retention[i].Match)
 	}
+	c.Collect.Every = c.Collect.Every.named("collect")
 	c.Check.Every = c.Check.Every.named("check")
 	for i := range c.Backup {
 		c.Backup[i].Every = c.Backup[i].Every.named("backup " + c.Backup[i].Name)

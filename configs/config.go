@@ -10,6 +10,7 @@ import (
 	"lastro/mirror/upstream"
 	"lastro/retention"
 	"lastro/store/check"
+	"lastro/store/collect"
 	"lastro/store/vault"
 )
 
@@ -25,6 +26,7 @@ type Config struct {
 	Upstreams map[string]upstream.Settings `yaml:"upstreams" example:"registry.example.com:5000" doc:"How upstreams are reached, by the host as it stands in image names; hosts that are not here get the defaults."`
 	Mirror    []Mirror                     `yaml:"mirror" doc:"Rules: what to copy from where."`
 	Retention []Retention                  `yaml:"retention" doc:"Which tags stay. A tag that no rule matches stays, and so does one that any rule keeps."`
+	Collect   Collect                      `yaml:"collect" doc:"Freeing what nothing needs any more."`
 	Check     Check                        `yaml:"check" doc:"The daemon's own check of all that is stored."`
 	Backup    []Backup                     `yaml:"backup" doc:"Vaults: where backups go."`
 
@@ -46,6 +48,12 @@ type Mirror struct {
 type Retention struct {
 	retention.Rule
 	Every Schedule `yaml:"every" default:"24h" example:"24h" doc:"When to apply it: a duration, a cron line, or never: by the verb only."`
+}
+
+// Collect is how what nothing needs is freed, and when.
+type Collect struct {
+	collect.Settings
+	Every Schedule `yaml:"every" default:"1h" example:"1h" doc:"When to collect: a duration, a cron line, or never: by the verb only."`
 }
 
 // Check is what the daemon's own check does, and when.
@@ -120,6 +128,7 @@ func (c *Config) finish(d *decoder) {
 			d.places[at+".name"] = d.places[at+".from"]
 		}
 	}
+	c.Collect.Undo = new(c.Collect.UndoTime())
 	for i := range c.Retention {
 		line := d.places[fmt.Sprintf("retention[%d]", i)].line
 		c.Retention[i].Line = fmt.Sprintf("%s:%d", filepath.Base(c.Path), line)

@@ -68,6 +68,7 @@ var textForms = map[string]*form{
 	"platform":   text("a platform", `^[^/]+/[^/]+(?:/[^/]+)?$`, func(s string) error { _, err := mirror.ParsePlatform(s); return err }),
 	"repository": text("a repository", `^[^\s@]+$`, nil),
 	"range":      text("a version range", `^.+$`, func(s string) error { _, err := version.ParseRange(s); return err }),
+	"collecting": text("delete or observe", `^(?:delete|observe)$`, nil),
 	"removed":    text("keep or retire", `^(?:keep|retire)$`, nil),
 	"secret":     {name: "a secret", json: "string", secret: true, pattern: regexp.MustCompile(`.`), parse: setText, format: reflect.Value.String},
 	"url":        text("an address", `^[a-z][a-z0-9]*://.+$`, nil),

@@ -82,7 +82,9 @@ func (s *Store) Hold() (release func()) {
 // Removed is what a call of Remove took away.
 type Removed struct {
 	ledger.Held
-	Size int64 // of content
+	Size int64  // of content
+	Part bool   // it went with something that it was a part of, or with its links
+	Why  string // it was condemned
 }
 
 // Remove takes what is condemned and due out of a repository, or, without a
@@ -123,7 +125,7 @@ func (s *Store) remove(ctx context.Context, deleting []ledger.Review, now time.T
 			continue
 		}
 		hs = append(hs, r.Held)
-		gone = append(gone, Removed{r.Held, size})
+		gone = append(gone, Removed{r.Held, size, !r.ForItself(), r.Why})
 	}
 	// They are gone: from here on the record is due even if ctx ends.
 	if fault := s.ledger.RecordDeleted(context.WithoutCancel(ctx), hs, now); fault != nil {

@@ -71,7 +71,7 @@ func (d *daemon) announceCheck(ctx context.Context, server *web.Server, cfg *con
 }
 
 func webJobs(cfg *configs.Config) []web.Job {
-	jobs := []web.Job{webJob(jobCheckLedger), webJob(jobPurge)}
+	jobs := []web.Job{webJob(jobCheckLedger), webJob(jobPurge), webJob(jobCollect)}
 	for _, m := range cfg.Mirror {
 		jobs = append(jobs, webJob(jobSync+m.Rule.Name))
 	}
@@ -138,6 +138,7 @@ type witness interface {
 	Ended(web.Run)
 	Snapshot(web.Vault)
 	Checked(last web.Check, bytes int64, repaired int)
+	Collected(web.Collect)
 }
 
 // unseen is the witness of a site that no daemon shows.
@@ -147,6 +148,7 @@ func (unseen) Began(web.Job)                 {}
 func (unseen) Ended(web.Run)                 {}
 func (unseen) Snapshot(web.Vault)            {}
 func (unseen) Checked(web.Check, int64, int) {}
+func (unseen) Collected(web.Collect)         {}
 
 // joinClose closes the site after whatever ended.
 func joinClose(err error, s *site) error { return errors.Join(err, s.Close()) }

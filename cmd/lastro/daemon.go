@@ -38,6 +38,9 @@ func (d *daemon) jobs(cfg *configs.Config) []schedule.Job {
 			return d.scheduledBackup(ctx, b.Name)
 		}})
 	}
+	if !cfg.Collect.Every.Never() {
+		jobs = append(jobs, schedule.Job{Name: jobCollect, Next: cfg.Collect.Every.Next, Run: d.scheduledCollect})
+	}
 	if !cfg.Check.Every.Never() {
 		jobs = append(jobs, schedule.Job{Name: jobCheck, Next: cfg.Check.Every.Next, Run: d.scheduledCheck})
 	}
@@ -80,6 +83,20 @@ func (d *daemon) scheduledRetain(ctx context.Context, rule string) error {
 	}
 	if n := len(out.Refused); n > 0 {
 		return fmt.Errorf("refused in %d repositories", n)
+	}
+	return nil
+}
+
+func (d *daemon) scheduledCollect(ctx context.Context) error {
+	out, err := d.site.collect(ctx, false)
+	if err != nil {
+		return err
+	}
+	if out.Condemned+out.Deleted > 0 {
+		d.log.Info("collect done", "job", jobCollect, "condemned", out.Condemned, "deleted", out.Deleted, "bytes", out.FreedBytes, "waiting", out.Waiting)
+	}
+	if n := out.KeptByDoubt; n > 0 {
+		return fmt.Errorf("%d kept because of a doubt, the first: %s", n, out.Problems[0])
 	}
 	return nil
 }

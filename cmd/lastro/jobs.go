@@ -18,11 +18,12 @@ import (
 
 // The names under which the ledger records runs.
 const (
-	jobSync   = "sync "
-	jobRetain = "retain "
-	jobBackup = "backup "
-	jobVerify = "verify "
-	jobCheck  = "check"
+	jobSync    = "sync "
+	jobRetain  = "retain "
+	jobCollect = "collect"
+	jobBackup  = "backup "
+	jobVerify  = "verify "
+	jobCheck   = "check"
 )
 
 // recording is how long the record of a run's end may take to write.
@@ -209,6 +210,8 @@ func (s *site) backup(ctx context.Context, name string, p mirror.Progress) (repo
 		if err != nil {
 			return runResult{}, err
 		}
+		// What it reads is not freed meanwhile.
+		defer s.store.Hold()()
 		if report, err = v.Backup(ctx, s.store, "lastro", p); err != nil {
 			return runResult{}, err
 		}
@@ -246,6 +249,7 @@ func (s *site) restore(ctx context.Context, v *vault.Vault, o vault.RestoreOptio
 		return vault.Restored{}, err
 	}
 	defer release()
+	defer s.store.Hold()()
 	return v.Restore(ctx, s.store, o, p)
 }
 

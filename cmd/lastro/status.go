@@ -72,6 +72,9 @@ func (s *site) status(ctx context.Context) (status, error) {
 			return st, err
 		}
 	}
+	if err := s.collectStatus(ctx, &st); err != nil {
+		return st, err
+	}
 	if !s.cfg().Check.Every.Never() {
 		if err := s.checkStatus(ctx, &st); err != nil {
 			return st, err

@@ -21,8 +21,11 @@ type Options struct {
 	// Keep decides about manifests that no tag, protection or other manifest needs.
 	// An error keeps. Nil keeps none.
 	Keep func(context.Context, Question) (Answer, error)
-	Now  func() time.Time
-	Log  *slog.Logger // nil: nothing is logged
+	// Policy changes with what Keep would answer: everything that it kept is asked
+	// about again then, and not after a day.
+	Policy string
+	Now    func() time.Time
+	Log    *slog.Logger // nil: nothing is logged
 }
 
 // Question is about a manifest of a repository.
@@ -44,9 +47,23 @@ type Answer struct {
 // Item is one digest of a report.
 type Item struct {
 	ledger.Held
-	Size int64     `json:"size,omitempty"`
-	Due  time.Time `json:"due,omitzero"` // when it goes, if nobody asks for it
-	Why  string    `json:"why,omitempty"`
+	State string    `json:"state"`          // condemned or deleted, or in a plan: condemned already, to condemn, to delete
+	Part  bool      `json:"part,omitempty"` // it goes with what it is a part of, or with its links
+	Size  int64     `json:"size,omitempty"`
+	Due   time.Time `json:"due,omitzero"` // when it goes, if nobody asks for it
+	Why   string    `json:"why,omitempty"`
+}
+
+// The states of items.
+const (
+	StateCondemned = "condemned"
+	StateDeleted   = "deleted"
+	StateToCondemn = "to condemn"
+	StateToDelete  = "to delete"
+)
+
+func item(v ledger.Review, state string) Item {
+	return Item{v.Held, state, !v.ForItself(), v.Size, v.Due, v.Why}
 }
 
 // Report is what a run did, or what it would do. Counts are of digests, in however
@@ -58,14 +75,14 @@ type Report struct {
 	KeptByDoubt int      `json:"kept_by_doubt"` // of what could not be decided
 	Waiting     int      `json:"waiting"`       // condemned, and not due yet
 	TakenBack   uint64   `json:"taken_back"`    // since the registry was opened
-	Items       []Item   `json:"items"`         // what was condemned or removed
+	Items       []Item   `json:"items"`         // what was condemned or removed; in a plan also what is condemned
 	Problems    []string `json:"problems"`      // why there was doubt
 	// PausedUntil is set when nothing is removed because of an unclean end.
 	PausedUntil time.Time `json:"paused_until,omitzero"`
 }
 
 // maxItems bounds a report.
-const maxItems = 1000
+const maxItems = 10_000
 
 // maxRounds bounds a run. Each round goes at least one level of an image deeper.
 const maxRounds = 200
@@ -130,6 +147,9 @@ func (r *run) prepare(ctx context.Context) error {
 	if err := r.pause(ctx); err != nil {
 		return err
 	}
+	if err := r.askAgain(ctx); err != nil {
+		return err
+	}
 	due, err := r.surveyDue(ctx)
 	if err != nil || complete && !due {
 		return err
@@ -171,7 +191,7 @@ func (r *run) answer(ctx context.Context) (answered int, err error) {
 			return answered, err
 		}
 		for _, c := range condemned {
-			r.note(r.condemned, Item{c.Held, c.Size, c.Due, c.Why})
+			r.note(r.condemned, item(c, StateCondemned))
 		}
 		answered += len(answers)
 		if from = next; from == nil {

@@ -305,6 +305,50 @@ func TestPolicyKeepsWhatNothingElseNeeds(t *testing.T) {
 	}
 }
 
+func TestAnotherPolicyIsAskedAtOnce(t *testing.T) {
+	s := opened(t)
+	keep := true
+	s.o.Keep = func(context.Context, Question) (Answer, error) { return Answer{Keep: keep}, nil }
+	s.o.Policy = "keep"
+	storetest.New("a").MustPut(t, s, "r", "1")
+	s.untag(t, "r", "1")
+	s.collect(t)
+	keep = false
+	same(t, "the same policy", s.collect(t), counts(0, 0, 0))
+	s.o.Policy = "do not"
+	plan, err := Plan(t.Context(), s.Store, s.o)
+	if err != nil || plan.Condemned == 0 {
+		t.Errorf("%+v, %v", plan, err)
+	}
+	if r := s.collect(t); r.Condemned != plan.Condemned {
+		t.Errorf("%d were condemned, %d planned", r.Condemned, plan.Condemned)
+	}
+}
+
+func TestAPlanIsWhatTheRunDoes(t *testing.T) {
+	s := opened(t)
+	a, b := storetest.New("a"), storetest.New("b")
+	a.MustPut(t, s, "r", "1")
+	b.MustPut(t, s, "r", "2")
+	s.collect(t)
+	s.untag(t, "r", "1")
+	for range 2 {
+		plan, err := Plan(t.Context(), s.Store, s.o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := s.files(t)
+		r := s.collect(t)
+		if plan.Condemned != r.Condemned || plan.Deleted != r.Deleted || plan.FreedBytes != r.FreedBytes {
+			t.Errorf("planned %+v\ndid %+v", plan, r)
+		}
+		if plan.Deleted == 0 && len(before) != len(s.files(t)) {
+			t.Error("something is gone")
+		}
+		s.now = s.now.Add(undo)
+	}
+}
+
 func TestWhatCameByItsDigestIsAskedAbout(t *testing.T) {
 	s := opened(t)
 	keep := true

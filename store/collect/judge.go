@@ -117,7 +117,7 @@ func (r *run) tagsOnDisk(ctx context.Context, repo string) (map[digest.Digest]bo
 // policy is asked about manifests that are nobody's part: what was part of another
 // goes as that does.
 func (r *run) policy(ctx context.Context, v ledger.Review) (Answer, error) {
-	if v.Repo == "" || r.o.Keep == nil || v.Left.IsZero() && !v.Root {
+	if v.Repo == "" || r.o.Keep == nil || !v.ForItself() {
 		return Answer{}, nil
 	}
 	manifest, err := r.Ledger().Linked(ctx, v.Repo, v.Digest)

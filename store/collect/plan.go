@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/opencontainers/go-digest"
+
 	"lastro/store"
 	"lastro/store/ledger"
 )
@@ -48,7 +50,22 @@ func (p plan) make(ctx context.Context) error {
 		}
 	}
 	p.report.Condemned, p.report.Deleted = len(p.condemned), len(p.deleted)
-	return p.count(ctx)
+	return p.waiting(ctx)
+}
+
+// waiting adds what is condemned and stays for now.
+func (p plan) waiting(ctx context.Context) error {
+	waiting := map[digest.Digest]bool{}
+	for v, err := range p.Ledger().Reviews(ctx) {
+		if err != nil {
+			return err
+		}
+		if v.State != ledger.Waiting && !p.deleted[v.Digest] {
+			p.note(waiting, item(v, StateCondemned))
+		}
+	}
+	p.report.Waiting = len(waiting)
+	return nil
 }
 
 func (p plan) collectDue(ctx context.Context) (all []ledger.Review, err error) {
@@ -60,9 +77,11 @@ func (p plan) collectDue(ctx context.Context) (all []ledger.Review, err error) {
 		}
 		all = append(all, page...)
 		if from = next; from == nil {
-			return all, nil
+			break
 		}
 	}
+	kept, err := p.kept(ctx)
+	return append(all, kept...), err
 }
 
 func (p plan) wouldGo(v ledger.Review) error {
@@ -74,7 +93,9 @@ func (p plan) wouldGo(v ledger.Review) error {
 		p.doubt(v.Repo, err)
 		return nil
 	}
-	p.note(p.deleted, Item{Held: v.Held, Size: size, Why: v.Why})
+	i := item(v, StateToDelete)
+	i.Size = size
+	p.note(p.deleted, i)
 	p.report.FreedBytes += size
 	return nil
 }
@@ -90,7 +111,7 @@ func (p plan) round(ctx context.Context, asked []ledger.Review) (next []ledger.R
 			continue
 		}
 		p.would[a.Held] = true
-		p.note(p.condemned, Item{a.Held, a.Size, a.Due, a.Why})
+		p.note(p.condemned, item(a, StateToCondemn))
 		parts, err := p.Ledger().Parts(ctx, a.Held)
 		if err != nil {
 			return nil, err

@@ -64,7 +64,7 @@ func (r *run) removeFrom(ctx context.Context, repo string, ds []digest.Digest) (
 		}
 		gone, err := r.Remove(ctx, repo, page, r.now, r.now.Add(-r.o.Grace))
 		for _, g := range gone {
-			r.note(r.deleted, Item{Held: g.Held, Size: g.Size})
+			r.note(r.deleted, Item{Held: g.Held, State: StateDeleted, Part: g.Part, Size: g.Size, Why: g.Why})
 			r.report.FreedBytes += g.Size
 		}
 		r.report.Deleted = len(r.deleted)

@@ -16,7 +16,7 @@ const (
 type Settings struct {
 	Grace time.Duration  `yaml:"grace" default:"24h" example:"24h" doc:"How long content stays at least after a client was told that it is here, or put it here."`
 	Undo  *time.Duration `yaml:"undo" example:"72h" doc:"How long what is condemned can be taken back before it is deleted; default: 72h, or grace where that alone is given."`
-	Mode  string         `yaml:"mode" default:"delete" enum:"delete,observe" example:"observe" doc:"delete, or observe: nothing is deleted, and what would have been is reported."`
+	Mode  string         `yaml:"mode" default:"delete" kind:"collecting" example:"observe" doc:"delete, or observe: nothing is deleted, and what would have been is reported."`
 }
 
 // Validate reports all faults at once, each starting with its key.

@@ -143,6 +143,10 @@ func queue(tx *bolt.Tx, r Review) error {
 	return putReview(tx, old)
 }
 
+// ForItself reports whether it is asked for the sake of a manifest itself, which a
+// tag left or which came by its digest, and not of what it is a part of.
+func (r Review) ForItself() bool { return r.Root || !r.Left.IsZero() }
+
 // Joined is r with what another question about the same says of its own sake.
 func (r Review) Joined(other Review) Review {
 	r.Early = (r.Early || !r.Root) && (other.Early || !other.Root)

@@ -52,6 +52,11 @@
 //	| `lastro_data_size_bytes` | gauge | | size of that disk |
 //	| `lastro_vault_snapshots` | gauge | vault | snapshots in a vault |
 //	| `lastro_vault_snapshot_age_seconds` | gauge | vault | age of the newest: what a loss now would cost |
+//	| `lastro_collect_condemned` | gauge | | digests that nothing needs, served until they are deleted or somebody asks for them |
+//	| `lastro_collect_kept_by_doubt` | gauge | | what the last run kept because something could not be read or decided |
+//	| `lastro_collect_deleted_total` | counter | | digests that were deleted |
+//	| `lastro_collect_freed_bytes_total` | counter | | bytes of content that were deleted |
+//	| `lastro_collect_taken_back_total` | counter | | condemned digests that somebody asked for |
 //	| `lastro_check_last_end_timestamp_seconds` | gauge | | when the last check of the store ended, whatever it found |
 //	| `lastro_check_last_success_timestamp_seconds` | gauge | | when the last check ended that left no problem but waste |
 //	| `lastro_check_problems` | gauge | kind | problems that it left; orphaned and abandoned are waste that hurts nobody |
@@ -60,7 +65,7 @@
 //	| `lastro_check_repaired_total` | counter | | problems that checks healed |
 //
 // The labels have few values, whatever clients ask for. The kind of a job is
-// sync, retain, backup, verify or check; that of a problem one of package check's.
+// sync, retain, collect, backup, verify or check; that of a problem one of package check's.
 // Name and vault are names in the configuration, or "other", and of a job that is
 // the only one of its kind the kind. The kind of a request is base, catalog, manifest, blob, tags,
 // referrers, upload or other; method and code are those that HTTP knows,

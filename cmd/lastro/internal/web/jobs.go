@@ -12,7 +12,7 @@ import (
 // Job is what runs are counted under. No label is called job: Prometheus calls
 // what it scrapes so.
 type Job struct {
-	Kind string // sync, retain, backup, verify, check, purge: one of a few words of the program's own
+	Kind string // sync, retain, collect, backup, verify, check, purge: one of a few words of the program's own
 	Name string // of the rule or vault; the kind, where there is only one of it
 }
 

@@ -24,6 +24,8 @@ type metrics struct {
 	vault *vaultMetrics
 	check *checkMetrics
 
+	collect *collectMetrics
+
 	upstreams *upstreamMetrics
 	front     *frontMetrics
 }
@@ -43,6 +45,7 @@ func newMetrics(s *Server) *metrics {
 		stock:    newStockMetrics(s),
 		vault:    newVaultMetrics(s.o.Now),
 		check:    newCheckMetrics(s.o.Now),
+		collect:  newCollectMetrics(),
 
 		upstreams: newUpstreamMetrics(s.o),
 		front:     newFrontMetrics(s.o),
@@ -56,7 +59,7 @@ func newMetrics(s *Server) *metrics {
 
 func (m *metrics) all() []prometheus.Collector {
 	all := []prometheus.Collector{m.build, m.ready, m.reloads, m.reloaded, m.requests, m.took, m.inFlight, m.sent, m.stock, m.vault, m.upstreams, m.front}
-	return append(append(all, m.jobs.all()...), m.check.all()...)
+	return append(append(append(all, m.jobs.all()...), m.check.all()...), m.collect.all()...)
 }
 
 // Reloaded counts a reading of the configuration.

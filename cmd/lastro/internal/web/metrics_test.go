@@ -49,6 +49,7 @@ func busy(t *testing.T) *Server {
 	s.Ended(Run{Job: debian, Started: fixed().Add(-time.Minute), Ended: fixed(), Bytes: 1000, Requests: 12})
 	s.Began(backup)
 	s.Vaults([]Vault{{Name: "main", Snapshots: 4, Newest: fixed().Add(-time.Hour)}, {Name: "new"}})
+	s.Collected(Collect{Waiting: 1, Deleted: 1, FreedBytes: 1, TakenBack: 1})
 	s.Checked(Check{Ended: fixed(), Succeeded: fixed(), Oldest: fixed(), Problems: map[string]int{"corrupt": 1}}, 1<<20, 1)
 	handler := s.Instrument(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") }))
 	for _, path := range []string{"/v2/", "/v2/a/manifests/1", "/v2/a/tags/list"} {
