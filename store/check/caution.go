@@ -10,10 +10,12 @@ const least = 20
 // content. Then to take out of service and to fetch makes it worse.
 func (c *check) allowance() int { return max(least, (len(c.known)+c.out.Blobs)/10) }
 
-// harm counts what is wrong and no waste.
+// harm counts what is gone or wrong. What the ledger has to learn is none: after a
+// start it may be all of the store.
 func (c *check) harm() (n int) {
 	for _, p := range c.problems {
-		if !p.Kind.Waste() {
+		switch p.Kind {
+		case Missing, Truncated, Corrupt, Unreadable, Vanished, Dangling:
 			n++
 		}
 	}
@@ -26,7 +28,7 @@ func (c *check) refuses() bool {
 		return false
 	}
 	if n := c.harm(); n > c.allowance() {
-		c.refuse(fmt.Sprintf("%d things are wrong", n))
+		c.refuse(fmt.Sprintf("%d things are gone or wrong", n))
 	}
 	return c.out.Refused != ""
 }

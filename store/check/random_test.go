@@ -84,8 +84,8 @@ func TestRandomCorruptionsAreFoundAndHealed(t *testing.T) {
 				done += corruptSome(t, r, stores)
 			}
 		})
+		t.Logf("%d corruptions", done)
 	}
-	t.Logf("%d corruptions", done)
 }
 
 // copies gives out copies of a store. One that came back whole is used some times:
@@ -139,7 +139,7 @@ func (c *copies) drop() {
 func corruptSome(t *testing.T, r *rapid.T, stores *copies) int {
 	s := stores.take(t)
 	files, hit := s.files(t), []string{}
-	for range rapid.IntRange(1, 5).Draw(r, "corruptions") {
+	for range rapid.IntRange(1, 8).Draw(r, "corruptions") {
 		name := rapid.SampledFrom(files).Draw(r, "file")
 		other := rapid.SampledFrom(files).Draw(r, "other")
 		how := rapid.SampledFrom(slices.Sorted(maps.Keys(damage))).Draw(r, "how")
