@@ -126,6 +126,29 @@ func TestEventsThatAreEqualStayAsManyAsTheyAre(t *testing.T) {
 	}
 }
 
+func TestNumbersThatAreMissingStayMissingAndPullsOfTagsThatAreGoneGo(t *testing.T) {
+	event := func(seq int, tag string) string {
+		return fmt.Sprintf(`{"event":{"seq":%d,"time":"2026-05-01T00:00:00Z","repo":"r","tag":"%s","digest":"%s","previous":"","event":"seen","by":"","reason":""}}`, seq, tag, dig("a"))
+	}
+	text := strings.Join([]string{
+		`{"ledger":{"format":1,"time":"2026-05-01T09:00:00Z","events":9}}`,
+		event(3, "a"), event(7, "b"),
+		`{"pulls_since":"2026-05-01T09:00:00Z"}`,
+		`{"pulled":{"repo":"r","tag":"b","time":"2026-05-01T10:00:00Z"}}`,
+		`{"pulled":{"repo":"r","tag":"gone","time":"2026-05-01T10:00:00Z"}}`,
+		`{"end":{"facts":5}}`, "",
+	}, "\n")
+	want := strings.Replace(strings.Replace(text, `{"pulled":{"repo":"r","tag":"gone","time":"2026-05-01T10:00:00Z"}}`+"\n", "", 1), `"facts":5`, `"facts":4`, 1)
+	l := imported(t, text, at(9))
+	if diff := cmp.Diff(want, export(t, l)); diff != "" {
+		t.Error(diff)
+	}
+	must(t, l.RecordEvent(t.Context(), ev(1, Seen, dig("a"))))
+	if n, err := l.LastSeq(t.Context()); err != nil || n != 10 {
+		t.Errorf("the next event is number %d, %v; want 10", n, err)
+	}
+}
+
 func TestPullsAreNotSaidToBeNotedSinceBeforeTheImport(t *testing.T) {
 	for _, c := range []struct {
 		name                string

@@ -75,7 +75,7 @@ func (f *File) Check(ctx context.Context, limit int, inspect func(tx *bolt.Tx, r
 	return c, nil
 }
 
-// copyToCheck needs no sync: nobody reads the copy after a crash.
+// copyToCheck needs no last sync: nobody reads the copy after a crash.
 func (f *File) copyToCheck(ctx context.Context, path string) (size int64, err error) {
 	if err := removeIfThere(path); err != nil {
 		return 0, err

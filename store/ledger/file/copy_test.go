@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -207,6 +208,25 @@ func TestACopyEndsWithItsContext(t *testing.T) {
 type failing struct{ t *testing.T }
 
 func (f failing) Write([]byte) (int, error) { f.t.Error("something was written"); return 0, nil }
+
+func TestALargeCopyIsSyncedAsItGrows(t *testing.T) {
+	fault := errors.New("fault")
+	syncs := 0
+	w := &steady{Writer: io.Discard, sync: func() error {
+		if syncs++; syncs == 3 {
+			return fault
+		}
+		return nil
+	}}
+	var err error
+	n := 0
+	for ; err == nil; n++ {
+		_, err = w.Write(make([]byte, steadily/2))
+	}
+	if !errors.Is(err, fault) || syncs != 3 || n != 6 {
+		t.Errorf("got %v after %d syncs of %d halves", err, syncs, n)
+	}
+}
 
 func TestACopyBesideWritersIsOfOneMoment(t *testing.T) {
 	f := mustOpen(t, testPath(t), testSettings())
