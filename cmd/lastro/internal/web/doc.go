@@ -66,8 +66,8 @@
 //
 // The labels have few values, whatever clients ask for. The kind of a job is
 // sync, retain, collect, backup, verify or check; that of a problem one of package check's.
-// Name and vault are names in the configuration, or "other", and of a job that is
-// the only one of its kind the kind. The kind of a request is base, catalog, manifest, blob, tags,
+// Name and vault are names in the configuration, or "other", of a job that is
+// the only one of its kind the kind, and "ledger" of the ledger's check of itself. The kind of a request is base, catalog, manifest, blob, tags,
 // referrers, upload or other; method and code are those that HTTP knows,
 // "other", and for answers that were broken off the code "aborted". No label
 // holds a repository, tag or digest.
