@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lastro/mirror"
 	"lastro/store/layout"
@@ -64,6 +65,15 @@ func (k Disk) Stat(name string) (fs.FileInfo, error) { return k.tree.Stat(name) 
 
 // Entries lists a folder, ordered by name; an absent folder is empty.
 func (k Disk) Entries(name string) ([]fs.DirEntry, error) { return k.tree.Entries(name) }
+
+// Has reports whether content with this size was ingested. Unlike [Store.Has] it
+// tells nobody: what is condemned stays so.
+func (k Disk) Has(desc ocispec.Descriptor) (bool, error) {
+	if err := layout.CheckDigest(desc.Digest); err != nil {
+		return false, err
+	}
+	return k.tree.Has(desc)
+}
 
 // Folders calls f for every repository's folder that holds one of the names, with
 // those that it holds. A folder that cannot be listed is given to unreadable,

@@ -136,7 +136,7 @@ func (e *exam) blob(ctx context.Context, m mirror.Manifest, r mirror.Ref) {
 	if r.Role == mirror.RoleForeign && errors.Is(err, fs.ErrNotExist) {
 		return // it is kept elsewhere
 	}
-	here := e.holds(ctx, m, r)
+	here := e.holds(m, r)
 	p := Problem{Kind: Unlinked, Digest: r.Digest, Path: name,
 		Detail: fmt.Sprintf("manifest %s needs the %s: %s", m.Descriptor.Digest, r.Role, explainLink(got, err))}
 	switch {
@@ -155,8 +155,8 @@ func (e *exam) blob(ctx context.Context, m mirror.Manifest, r mirror.Ref) {
 }
 
 // holds reports whether content is here with the length that is said of it.
-func (e *exam) holds(ctx context.Context, m mirror.Manifest, r mirror.Ref) bool {
-	has, err := e.Has(ctx, r.Descriptor)
+func (e *exam) holds(m mirror.Manifest, r mirror.Ref) bool {
+	has, err := e.Disk().Has(r.Descriptor)
 	if has {
 		return true
 	}
