@@ -28,7 +28,7 @@ func (g *graph) blob(ctx context.Context, b missingBlob) error {
 			return err
 		}
 		defer g.downloads.leave()
-		return g.download(ctx, b)
+		return g.download(f.hurrying(ctx), b)
 	})
 }
 

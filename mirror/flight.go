@@ -29,6 +29,15 @@ type claim struct {
 	urgent bool // a client waits
 }
 
+// hurrying is a context of work that goes first at its upstream as well from when
+// somebody rushes it on; work that a client waits for does already.
+func (f *flight) hurrying(ctx context.Context) context.Context {
+	if Rush(ctx) != nil {
+		return ctx
+	}
+	return WithRush(ctx, f.now)
+}
+
 // do runs fn when nobody else works on the digest. Each caller runs its own,
 // because where one was denied another may not be.
 func (t *Traffic) do(ctx context.Context, c claim, fn func(*flight) error) error {
@@ -70,6 +79,16 @@ func (t *Traffic) end(d digest.Digest, f *flight) {
 	delete(t.now, d)
 	close(f.done)
 	t.tell(d)
+}
+
+// hurry lets work on d go first, if somebody is at it.
+func (t *Traffic) hurry(d digest.Digest) {
+	t.mu.Lock()
+	f := t.now[d]
+	t.mu.Unlock()
+	if f != nil {
+		f.rush()
+	}
 }
 
 // watch is what waits for news of a digest.

@@ -211,8 +211,10 @@ func (e *Engine) Fetch(ctx context.Context, o Origin, desc ocispec.Descriptor) e
 	return g.blob(ctx, missingBlob{desc, urgent, promises[0]})
 }
 
-// Watch is [Traffic.Watch] of what the engine brings.
+// Watch is [Traffic.Watch] of what the engine brings. A client waits for it: who
+// is at work on it goes first from now on.
 func (e *Engine) Watch(d digest.Digest) (changed <-chan struct{}, release func()) {
+	e.traffic().hurry(d)
 	return e.traffic().Watch(d)
 }
 

@@ -56,7 +56,9 @@ func New(engine func() *mirror.Engine, rules func() *mirror.Directory, o Options
 	}
 	o.Runs, o.Waiting = cmp.Or(o.Runs, defaultRuns), cmp.Or(o.Waiting, defaultWaiting)
 	d := &Demand{engine: engine, rules: rules, o: o, places: make(chan struct{}, o.Runs), runs: map[string]*run{}, tasks: map[string]*task{}}
-	d.ctx, d.cancel = context.WithCancel(context.Background())
+	at := make(chan struct{})
+	close(at) // at once: somebody waits
+	d.ctx, d.cancel = context.WithCancel(mirror.WithRush(context.Background(), at))
 	return d
 }
 

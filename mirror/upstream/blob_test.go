@@ -193,7 +193,7 @@ func TestStreamsCountAsRequestsUntilTheyAreClosed(t *testing.T) {
 			c.Close()
 			c.Close() // twice gives back once
 		}
-		if !r.slots.TryAcquire(defaultConnections) || r.slots.TryAcquire(1) {
+		if !r.slots.idle(defaultConnections) {
 			t.Error("the slots are not as before")
 		}
 	})

@@ -159,7 +159,7 @@ func TestAReaderMayStopAListEarly(t *testing.T) {
 	for range r.Tags(t.Context(), "a") {
 		break
 	}
-	if r.Requests() != 1 || !r.slots.TryAcquire(defaultConnections) {
+	if r.Requests() != 1 || !r.slots.idle(defaultConnections) {
 		t.Errorf("%d requests, or a slot is held", r.Requests())
 	}
 }

@@ -184,7 +184,7 @@ func TestFaultsOfTheAPIThatMayPassAreTriedAgain(t *testing.T) {
 			if r.Requests() != c.requests || (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%+v: %d requests, %v", c, r.Requests(), err)
 			}
-			if !r.slots.TryAcquire(defaultConnections) {
+			if !r.slots.idle(defaultConnections) {
 				t.Errorf("%+v: a slot is held", c)
 			}
 		}

@@ -91,7 +91,7 @@ func TestClosingAPartGivesItsSlotBack(t *testing.T) {
 		}
 		body.Close()
 	}
-	if !r.slots.TryAcquire(defaultConnections) {
+	if !r.slots.idle(defaultConnections) {
 		t.Error("a slot is held")
 	}
 }

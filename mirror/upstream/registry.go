@@ -14,8 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"lastro/mirror"
 	"lastro/mirror/upstream/ecr"
 	"lastro/mirror/upstream/keychain"
@@ -46,7 +44,7 @@ type Registry struct {
 	agent    string
 
 	transport http.RoundTripper
-	slots     *semaphore.Weighted
+	slots     *slots
 	pace      *limit.Pace   // of requests
 	bandwidth *limit.Pace   // of bytes, the mirrors' among them
 	stall     time.Duration // how long a stream may bring nothing
@@ -102,7 +100,7 @@ func Open(host string, s Settings, o Options) (*Registry, error) {
 	r := &Registry{
 		host: host, endpoint: endpoint, log: o.Log, agent: cmp.Or(o.UserAgent, "lastro"),
 		transport: newTransport(roots, s.connections(), o.Dial),
-		slots:     semaphore.NewWeighted(int64(s.connections())),
+		slots:     &slots{free: s.connections()},
 		pace:      limit.Requests(s.RequestsPerSecond),
 		bandwidth: limit.Bytes(s.Bandwidth),
 		stall:     stallTimeout,

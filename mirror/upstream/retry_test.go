@@ -182,7 +182,7 @@ func TestConnectionsThatBreakAreTriedAgain(t *testing.T) {
 				if !c.ok {
 					wantError(t, err, "registry.test", "check the name of the host")
 				}
-				if !r.slots.TryAcquire(defaultConnections) {
+				if !r.slots.idle(defaultConnections) {
 					t.Error("a slot is held")
 				}
 			})

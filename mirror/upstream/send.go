@@ -38,10 +38,10 @@ func (r *Registry) follow(ctx context.Context, req request) (*http.Response, err
 
 // slot waits for one. It is given back by calling done, once or more.
 func (r *Registry) slot(ctx context.Context) (done func(), err error) {
-	if err := r.slots.Acquire(ctx, 1); err != nil {
+	if err := r.slots.acquire(ctx); err != nil {
 		return nil, err
 	}
-	return sync.OnceFunc(func() { r.slots.Release(1) }), nil
+	return sync.OnceFunc(r.slots.release), nil
 }
 
 // send is follow in a slot that the caller has: done is called when the body is
