@@ -112,8 +112,7 @@ func (x *exchange) part(etag string, body io.ReadSeeker) error {
 		x.w.WriteHeader(status)
 		return nil
 	}
-	h.Del("If-Match")
-	h.Del("If-None-Match")
+	h.Del("If-Match") // it may be one without quotes
 	if h.Get("If-Range") == etag[1:len(etag)-1] {
 		h.Set("If-Range", etag)
 	}

@@ -37,14 +37,14 @@ func listed(lines []string, etag string, weak bool) bool {
 	return false
 }
 
-// param is a parameter of the query, the first of its name; empty when it is
-// absent.
+// param is a parameter of the query, the first of its name, as net/url reads it;
+// empty when it is absent.
 func param(r *http.Request, key string) string {
 	for raw := r.URL.RawQuery; raw != ""; {
 		var one string
 		one, raw, _ = strings.Cut(raw, "&")
 		name, value, _ := strings.Cut(one, "=")
-		if name != key {
+		if name != key || strings.Contains(one, ";") { // which net/url does not read
 			continue
 		}
 		if text, err := url.QueryUnescape(value); err == nil {

@@ -298,6 +298,7 @@ func FuzzAnswersAreThoseOfDistribution(f *testing.F) {
 	f.Add(uint64(0), "/v2", "", "", "", "", "", everything)
 	f.Add(uint64(0), "/v2/a/tags/list", "", "n=1&last=plain", "", "", "", "")
 	f.Add(uint64(34003306991), "A/0", "0", "", "", "", "", "")
+	f.Add(uint64(14), "0", "", "n=;", "0", "0", "0", "0")
 	f.Add(uint64(0), "/v2/a/b/../manifests/v1", "", "", "", "", "", everything)
 	f.Fuzz(func(t *testing.T, n uint64, path, ref, params, ranged, match, ifRange, accept string) {
 		s.check(t, s.query(n, path, ref, params, ranged, match, ifRange, accept))

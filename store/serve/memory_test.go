@@ -6,6 +6,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"lastro/store/layout"
 	"lastro/store/storetest"
 )
 
@@ -57,6 +58,22 @@ func TestARememberedManifestIsServedByWhoServesIt(t *testing.T) {
 		}
 		if w := storetest.Ask(h, "GET", "/v2/b/manifests/"+root); w.Code != 404 {
 			t.Errorf("a repository that does not serve it: %d", w.Code)
+		}
+	}
+}
+
+func TestAManifestIsReadAndVerifiedOnce(t *testing.T) {
+	s := opened(t, storetest.Folder(t))
+	m := storetest.New("a")
+	m.MustPut(t, s, "a", "v1")
+	h := handler(t, s, Options{})
+	for range 2 {
+		if w := storetest.Ask(h, "GET", "/v2/a/manifests/v1"); w.Code != 200 || w.Body.String() != string(m.Content[m.Root.Digest]) {
+			t.Errorf("got %d", w.Code)
+		}
+		// What was verified is served still.
+		if err := s.Driver().PutContent(t.Context(), "/"+layout.Data(m.Root.Digest), []byte("damaged")); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
