@@ -8,7 +8,7 @@ const least = 20
 // allowance is how many problems a cautious check heals: where more of the store is
 // wrong, it is the disk that is not there or the memory that lies, and not the
 // content. Then to take out of service and to fetch makes it worse.
-func (c *check) allowance() int { return max(least, (len(c.known)+c.out.Blobs)/10) }
+func (c *check) allowance() int { return max(least, len(c.known)/10) }
 
 // harm counts what is gone or wrong. What the ledger has to learn is none: after a
 // start it may be all of the store.
