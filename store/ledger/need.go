@@ -184,12 +184,19 @@ func (n need) ofReviews(self []byte) (string, error) {
 func (n need) inRepository(self []byte, d digest.Digest) (why string, err error) {
 	n.g.holders(self, func(repo string) bool {
 		var counts bool
-		if counts, err = n.counts(Held{repo, d}); counts && err == nil {
+		if counts, err = n.counts(Held{repo, d}); counts && err == nil && !n.leftOut(Held{repo, d}) {
 			why = repo + " serves it"
 		}
 		return why != "" || err != nil
 	})
 	return why, err
+}
+
+// leftOut reports whether an index lists h and its repository does not serve it, on
+// purpose.
+func (n need) leftOut(h Held) bool {
+	k, err := repoDigestKey(h.Repo, h.Digest)
+	return err == nil && n.g.link.Get(k) == nil && n.tx.Bucket([]byte(bucketAbsent)).Get(k) != nil
 }
 
 // Needs says of each of hs what needs it, "" for nothing, leaving out what is
