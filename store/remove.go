@@ -72,7 +72,14 @@ func (s *Store) TakeBack(ctx context.Context, d digest.Digest) (repos []string, 
 	return repos, err
 }
 
-// Held keeps everything that is here from going until it is released. Whoever
+// Spare takes back what is condemned because of something that the ledger does not
+// know. It stays for a grace, and is asked about again then.
+func (s *Store) Spare(ctx context.Context, h ledger.Held) error {
+	s.sentences.spare(h, s.now())
+	return s.sentences.flush(ctx, s.ledger)
+}
+
+// Hold keeps everything that is here from going until it is released. Whoever
 // reads an image for long holds.
 func (s *Store) Hold() (release func()) {
 	s.holds.RLock()

@@ -114,6 +114,16 @@ func (c *sentences) takeBack(repo string, d digest.Digest, now func() time.Time)
 	return false
 }
 
+// spare is tell of what nobody asked for.
+func (c *sentences) spare(h ledger.Held, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.of[h.Digest][h.Repo]; s != nil {
+		s.back = true
+	}
+	c.note(ledger.Review{Held: h, Told: now, Due: now, Why: "policy keeps it"})
+}
+
 // note keeps a question for the ledger. What is condemned is always noted: there is
 // no more of that than the ledger has.
 func (c *sentences) note(r ledger.Review) {

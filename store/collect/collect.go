@@ -100,8 +100,9 @@ type run struct {
 	condemned map[digest.Digest]bool
 	deleted   map[digest.Digest]bool
 	doubtful  map[string]bool // repositories that lose nothing; "" is everything's content
-	tagged    map[string]map[digest.Digest]bool
+	tagged    map[string]map[digest.Digest][]string
 	left      map[ledger.Held]bool // could not be removed
+	final     map[ledger.Held]bool // policy said again that they may go
 }
 
 // Run answers the questions that are due and removes what is condemned and due. What
@@ -110,14 +111,16 @@ type run struct {
 func Run(ctx context.Context, s *store.Store, o Options) (Report, error) {
 	r := newRun(s, o)
 	err := r.prepare(ctx)
-	for round := 0; err == nil && round < maxRounds; round++ {
-		var answered, removed int
+	for round, last := 0, 0; err == nil && round < maxRounds; round++ {
+		var answered, due, removed int
 		if answered, err = r.answer(ctx); err != nil {
 			break
 		}
-		if removed, err = r.remove(ctx); answered+removed == 0 {
+		// What was found to be needed after all may need other things.
+		if due, removed, err = r.remove(ctx); answered+removed == 0 && (due == 0 || due == last) {
 			break
 		}
+		last = due
 	}
 	if err == nil {
 		err = r.count(ctx)
@@ -135,7 +138,7 @@ func newRun(s *store.Store, o Options) *run {
 	}
 	return &run{Store: s, o: o, now: o.Now(), report: Report{Items: []Item{}, Problems: []string{}},
 		condemned: map[digest.Digest]bool{}, deleted: map[digest.Digest]bool{},
-		doubtful: map[string]bool{}, tagged: map[string]map[digest.Digest]bool{}, left: map[ledger.Held]bool{}}
+		doubtful: map[string]bool{}, tagged: map[string]map[digest.Digest][]string{}, left: map[ledger.Held]bool{}, final: map[ledger.Held]bool{}}
 }
 
 // prepare asks what nobody asked, where that may be.

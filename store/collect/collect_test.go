@@ -28,8 +28,8 @@ type site struct {
 	now time.Time
 	o   Options
 	// Every change on disk, and what it ends with.
-	step  func(op, subject string)
-	fault func(op, subject string) error
+	stepped func(op, subject string)
+	fault   func(op, subject string) error
 }
 
 const (
@@ -57,9 +57,22 @@ func (s *site) clock() time.Time { return s.now }
 func (s *site) open(t *testing.T) {
 	t.Helper()
 	var err error
-	if s.Store, err = store.Open(s.dir, store.Options{Now: s.clock, Step: s.step, Fault: s.fault}); err != nil {
+	if s.Store, err = store.Open(s.dir, store.Options{Now: s.clock, Step: s.step, Fault: s.fail}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func (s *site) step(op, subject string) {
+	if s.stepped != nil {
+		s.stepped(op, subject)
+	}
+}
+
+func (s *site) fail(op, subject string) error {
+	if s.fault != nil {
+		return s.fault(op, subject)
+	}
+	return nil
 }
 
 // again closes the store and opens it.

@@ -1,6 +1,7 @@
 package collect
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,28 +88,44 @@ func (r *run) known(ctx context.Context, v ledger.Review) error {
 	if v.Repo == "" {
 		return nil
 	}
-	tagged, err := r.tagsOnDisk(ctx, v.Repo)
-	if err != nil {
+	tagged, err := r.isTagged(ctx, v.Held)
+	if err != nil || !tagged {
 		return err
 	}
-	if tagged[v.Digest] {
-		return errors.New("a tag on disk is at it, and the ledger does not know: run lastro check --repair")
+	// A tag is on disk a moment before the ledger knows. Then the last look keeps it.
+	if whys, err := r.Ledger().Needs(ctx, []ledger.Held{v.Held}, r.now, r.except); err != nil || whys[0] == "" {
+		return cmp.Or(err, errUnknownTag)
 	}
 	return nil
 }
 
-// tagsOnDisk are the digests that tags are at, read once in a run.
-func (r *run) tagsOnDisk(ctx context.Context, repo string) (map[digest.Digest]bool, error) {
+var errUnknownTag = errors.New("a tag on disk is at it, and the ledger does not know: run lastro check --repair")
+
+// isTagged looks at a tag again before it says yes: it may have moved since, or gone
+// with what it is named after.
+func (r *run) isTagged(ctx context.Context, h ledger.Held) (bool, error) {
+	tagged, err := r.tagsOnDisk(ctx, h.Repo)
+	for _, tag := range tagged[h.Digest] {
+		now, err := r.Resolve(ctx, h.Repo, tag)
+		if ignoreAbsent(err) != nil || now == h.Digest {
+			return true, err
+		}
+	}
+	return false, err
+}
+
+// tagsOnDisk are the tags that are at each digest, read once in a run.
+func (r *run) tagsOnDisk(ctx context.Context, repo string) (map[digest.Digest][]string, error) {
 	if tagged := r.tagged[repo]; tagged != nil {
 		return tagged, nil
 	}
-	tagged := map[digest.Digest]bool{}
+	tagged := map[digest.Digest][]string{}
 	for tag, err := range r.Tags(ctx, repo) {
 		if err != nil {
 			r.doubtful[repo] = true
 			return nil, fmt.Errorf("the tags of %s cannot all be read: %w: %w", repo, err, errDoubt)
 		}
-		tagged[tag.Digest] = true
+		tagged[tag.Digest] = append(tagged[tag.Digest], tag.Name)
 	}
 	r.tagged[repo] = tagged
 	return tagged, nil

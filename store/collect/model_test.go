@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
 	"lastro/mirror"
@@ -40,7 +41,7 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	set("rapid.checks", "40")
+	set("rapid.checks", "60")
 	set("rapid.steps", "60")
 	flag.Parse()
 	if *long {
@@ -159,12 +160,12 @@ func (s state) link(in map[ledger.Held]bool, name, between string) {
 // machine is a store, and what must be there.
 type machine struct {
 	*store.Store
-	root, dir string
-	copies    int
-	now       time.Time
-	o         Options
-	disk      state // before the step
-	steps     *atomic.Int64
+	dir   string
+	now   time.Time
+	o     Options
+	disk  state // before the step
+	quiet bool  // the step changed nothing on disk
+	steps *atomic.Int64
 
 	tags        map[[2]string]digest.Digest
 	told        map[ledger.Held]time.Time
@@ -172,7 +173,7 @@ type machine struct {
 	protections map[ledger.Held]time.Time // until
 	keep        map[digest.Digest]bool    // what policy says
 	kept        map[ledger.Held]bool      // what it said
-	paused      time.Time
+	since       map[ledger.Held]time.Time // since when runs find it needed
 }
 
 func must(t *rapid.T, err error) {
@@ -220,9 +221,9 @@ func TestCollectingLosesNothingThatIsNeededOrWasToldOf(t *testing.T) {
 			"delete a blob":      m.unlink,
 			"protect":            m.protect,
 			"protect no more":    m.unprotect,
-			"change the policy":  func(t *rapid.T) { d := drawManifest(t, "d"); m.keep[d] = !m.keep[d] },
-			"let time pass":      func(t *rapid.T) { m.now = m.now.Add(modelHours.Draw(t, "time")) },
-			"let time go by":     func(t *rapid.T) { m.now = m.now.Add(modelHours.Draw(t, "time")) },
+			"change the policy":  m.changePolicy,
+			"let time pass":      m.wait,
+			"let time go by":     m.wait,
 			"collect":            m.collect,
 			"collect again":      m.collect,
 			"pass and collect":   func(t *rapid.T) { m.now = m.now.Add(modelHours.Draw(t, "time")); m.collect(t) },
@@ -239,10 +240,10 @@ func TestCollectingLosesNothingThatIsNeededOrWasToldOf(t *testing.T) {
 	t.Logf("%d steps", steps.Load())
 }
 
-func newMachine(root string, steps *atomic.Int64) *machine {
-	m := &machine{root: root, dir: filepath.Join(root, "0"), now: storetest.Now(), steps: steps,
+func newMachine(dir string, steps *atomic.Int64) *machine {
+	m := &machine{dir: dir, now: storetest.Now(), steps: steps,
 		tags: map[[2]string]digest.Digest{}, told: map[ledger.Held]time.Time{}, absent: map[ledger.Held]bool{},
-		protections: map[ledger.Held]time.Time{}, keep: map[digest.Digest]bool{}, kept: map[ledger.Held]bool{}}
+		protections: map[ledger.Held]time.Time{}, keep: map[digest.Digest]bool{}, kept: map[ledger.Held]bool{}, since: map[ledger.Held]time.Time{}}
 	m.o = Options{Grace: grace, Undo: undo, Now: m.clock, Keep: m.policy}
 	return m
 }
@@ -277,29 +278,31 @@ func (m *machine) must(h ledger.Held) bool {
 }
 
 // needed is what roots reach in what is on disk.
-func (m *machine) needed(disk state) map[ledger.Held]bool {
-	marked := map[ledger.Held]bool{}
+func (m *machine) needed(disk state) map[ledger.Held]string {
+	marked := map[ledger.Held]string{}
 	for tag, d := range m.tags {
-		m.mark(disk, ledger.Held{Repo: tag[0], Digest: d}, marked)
+		m.mark(disk, ledger.Held{Repo: tag[0], Digest: d}, "tag "+tag[1], marked)
 	}
 	for h, until := range m.protections {
 		if m.now.Before(until) && disk.revisions[h] {
-			m.mark(disk, h, marked)
+			m.mark(disk, h, "protection", marked)
 		}
 	}
 	for h, keep := range m.kept {
 		if keep && disk.revisions[h] {
-			m.mark(disk, h, marked)
+			m.mark(disk, h, "policy", marked)
 		}
 	}
 	return marked
 }
 
-func (m *machine) mark(disk state, h ledger.Held, marked map[ledger.Held]bool) {
-	if marked[h] {
+// mark says why.
+func (m *machine) mark(disk state, h ledger.Held, why string, marked map[ledger.Held]string) {
+	if marked[h] != "" {
 		return
 	}
-	marked[h] = true
+	marked[h] = why
+	why += " > " + m.name(h)
 	manifest, ok := earth.manifests[h.Digest]
 	if !ok {
 		return
@@ -307,13 +310,13 @@ func (m *machine) mark(disk state, h ledger.Held, marked map[ledger.Held]bool) {
 	for _, r := range manifest.Refs {
 		part := ledger.Held{Repo: h.Repo, Digest: r.Digest}
 		if !m.absent[part] || disk.revisions[part] {
-			m.mark(disk, part, marked)
+			m.mark(disk, part, why, marked)
 		}
 	}
 	for referrer := range disk.revisions {
 		about := earth.manifests[referrer.Digest].Subject
 		if referrer.Repo == h.Repo && about != nil && about.Digest == h.Digest {
-			m.mark(disk, referrer, marked)
+			m.mark(disk, referrer, why+" <", marked)
 		}
 	}
 }
@@ -326,6 +329,9 @@ func (m *machine) here(disk state, h ledger.Held) string {
 		return "no link of the manifest"
 	case h.Repo != "" && !manifest && !disk.layers[h]:
 		return "no link of the blob"
+	}
+	if disk.contents[h.Digest] && m.disk.contents[h.Digest] {
+		return "" // nobody writes to what was right before
 	}
 	f, err := m.OpenContent(context.Background(), h.Digest)
 	if err != nil {
@@ -342,10 +348,14 @@ func (m *machine) here(disk state, h ledger.Held) string {
 // check is called after every step.
 func (m *machine) check(t *rapid.T) {
 	m.steps.Add(1)
+	if m.quiet {
+		m.quiet = false
+		return
+	}
 	now := look(t, m.dir)
-	for h := range m.needed(m.disk) {
+	for h, why := range m.needed(m.disk) {
 		if fault := m.here(now, h); fault != "" {
-			t.Fatalf("%s is needed: %s", m.name(h), fault)
+			t.Fatalf("%s is needed by %s: %s", m.name(h), why, fault)
 		}
 	}
 	for h, at := range m.told {
@@ -426,6 +436,7 @@ func (m *machine) mount(t *rapid.T) {
 }
 
 func (m *machine) askBlob(t *rapid.T) {
+	m.quiet = true
 	m.ask(t, modelRepos.Draw(t, "repo"), drawBlob(t, "blob"), rapid.IntRange(0, 3).Draw(t, "how"))
 }
 
@@ -464,6 +475,7 @@ func (m *machine) answered(t *rapid.T, repo string, d digest.Digest, err error) 
 }
 
 func (m *machine) askManifest(t *rapid.T) {
+	m.quiet = true
 	repo, d := modelRepos.Draw(t, "repo"), drawManifest(t, "manifest")
 	m.answered(t, repo, d, m.ServesManifest(repo, d))
 }
@@ -499,7 +511,8 @@ func (m *machine) putManifest(t *rapid.T) {
 }
 
 func (m *machine) put(t *rapid.T, repo, tag string, d digest.Digest, whole bool) {
-	must(t, m.Ingest(t.Context(), earth.desc(d), earth.fetch(d)))
+	// What waits for a barrier would get its name at any.
+	must(t, errors.Join(m.Ingest(t.Context(), earth.desc(d), earth.fetch(d)), m.Settle(d)))
 	manifest := earth.manifests[d]
 	_, err := m.Publish(t.Context(), mirror.Publication{Repo: repo, Tag: tag, Root: manifest.Descriptor, Manifests: []mirror.Manifest{manifest}, Kind: ledger.Pushed, By: "model"})
 	if err != nil {
@@ -683,30 +696,57 @@ func (m *machine) unprotect(t *rapid.T) {
 	t.Skip("no protections")
 }
 
-func (m *machine) collect(t *rapid.T) {
-	m.run(t)
+func (m *machine) collect(t *rapid.T) { m.run(t) }
+
+func (m *machine) changePolicy(t *rapid.T) {
+	m.quiet = true
+	d := drawManifest(t, "d")
+	m.keep[d] = !m.keep[d]
+}
+
+func (m *machine) wait(t *rapid.T) {
+	m.quiet = true
+	m.now = m.now.Add(modelHours.Draw(t, "time"))
 }
 
 func (m *machine) run(t *rapid.T) Report {
-	before := m.needed(m.disk)
 	r, err := Run(t.Context(), m.Store, m.o)
 	must(t, err)
 	if r.KeptByDoubt > 0 {
 		t.Fatalf("doubts: %q", r.Problems)
 	}
 	m.dropAttached(t)
-	m.checkCondemned(t, r, before)
+	m.checkCondemned(t, r)
 	for h := range m.kept {
-		without := maps.Clone(m.kept)
-		delete(without, h)
-		whole := m.kept
-		m.kept = without
-		if m.needed(m.disk)[h] || !m.kept[h] && !whole[h] {
-			continue // asked again when that ends, if ever
+		if m.isPart(h) || m.isNamed(h) {
+			delete(m.kept, h) // asked again when that ends, if ever
 		}
-		m.kept = whole
 	}
 	return r
+}
+
+// isPart reports whether a manifest refers to h, or is its subject.
+func (m *machine) isPart(h ledger.Held) bool {
+	about := earth.manifests[h.Digest].Subject
+	for other := range m.disk.revisions {
+		if other.Repo != h.Repo {
+			continue
+		}
+		if about != nil && about.Digest == other.Digest || slices.ContainsFunc(earth.manifests[other.Digest].Refs, func(r mirror.Ref) bool { return r.Digest == h.Digest }) {
+			return true
+		}
+	}
+	return false
+}
+
+// isNamed reports whether a tag or a protection names h.
+func (m *machine) isNamed(h ledger.Held) bool {
+	for tag, d := range m.tags {
+		if tag[0] == h.Repo && d == h.Digest {
+			return true
+		}
+	}
+	return m.now.Before(m.protections[h])
 }
 
 // dropAttached forgets the tags that went with what they are named after.
@@ -720,14 +760,24 @@ func (m *machine) dropAttached(t *rapid.T) {
 	}
 }
 
-// checkCondemned finds what is condemned and due though something needs it.
-func (m *machine) checkCondemned(t *rapid.T, r Report, before map[ledger.Held]bool) {
+// checkCondemned finds what is condemned and due though something has needed it for
+// so long that all that was condemned before is due as well.
+func (m *machine) checkCondemned(t *rapid.T, r Report) {
 	needed := m.needed(m.disk)
+	maps.DeleteFunc(m.since, func(h ledger.Held, _ time.Time) bool { return needed[h] == "" })
+	for h := range needed {
+		if m.since[h].IsZero() {
+			m.since[h] = m.now
+		}
+	}
+	if !r.PausedUntil.IsZero() || m.o.Observe {
+		return
+	}
 	for v, err := range m.Ledger().Reviews(t.Context()) {
 		must(t, err)
-		stuck := v.State != ledger.Waiting && !v.Due.After(m.now)
-		if stuck && needed[v.Held] && before[v.Held] && r.PausedUntil.IsZero() && !m.o.Observe {
-			t.Fatalf("%s is needed, and stays condemned", m.name(v.Held))
+		since, is := m.since[v.Held]
+		if is && v.State != ledger.Waiting && !v.Due.After(m.now) && m.now.Sub(since) > undo {
+			t.Fatalf("%s is needed by %s since %s, and stays %s since %s, due %s", m.name(v.Held), needed[v.Held], since, v.State, v.Since, v.Due)
 		}
 	}
 }
@@ -754,16 +804,43 @@ func (m *machine) takeBack(t *rapid.T) {
 	}
 }
 
-// crash goes on with a copy of what is on disk.
+// crash goes on with the ledger as it is now: closing writes to nothing else.
 func (m *machine) crash(t *rapid.T) {
-	m.copies++
-	dir := filepath.Join(m.root, fmt.Sprint(m.copies))
-	must(t, os.CopyFS(dir, os.DirFS(m.dir)))
+	name := filepath.Join(m.dir, "ledger.db")
+	must(t, copySparse(name, name+".now"))
 	must(t, m.Close())
-	must(t, os.RemoveAll(m.dir))
-	m.dir = dir
+	must(t, os.Rename(name+".now", name))
 	m.open(t)
-	m.paused = m.now.Add(grace)
+}
+
+// copySparse leaves out the holes: most of a small ledger's file is one.
+func copySparse(from, to string) error {
+	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	for at := int64(0); ; {
+		data, err := f.Seek(at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return out.Truncate(end)
+		}
+		hole, holeErr := f.Seek(data, unix.SEEK_HOLE)
+		_, copyErr := io.Copy(io.NewOffsetWriter(out, data), io.NewSectionReader(f, data, hole-data))
+		if err := errors.Join(err, holeErr, copyErr); err != nil {
+			return err
+		}
+		at = hole
+	}
 }
 
 func (m *machine) rebuild(t *rapid.T) {

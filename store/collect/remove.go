@@ -2,6 +2,8 @@ package collect
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -10,25 +12,25 @@ import (
 	"lastro/store/ledger"
 )
 
-// remove takes away what is condemned and due: links first, then content.
-func (r *run) remove(ctx context.Context) (removed int, err error) {
+// remove takes away what is condemned and due: links first, then content. due is how
+// much that was.
+func (r *run) remove(ctx context.Context) (due, removed int, err error) {
 	if r.o.Observe || !r.report.PausedUntil.IsZero() {
-		return 0, nil
+		return 0, 0, nil
 	}
-	due, err := r.due(ctx)
+	all, err := r.due(ctx)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	contents := due[""]
-	delete(due, "")
-	for _, repo := range slices.Sorted(maps.Keys(due)) {
-		n, err := r.removeFrom(ctx, repo, due[repo])
+	repos := append(slices.DeleteFunc(slices.Sorted(maps.Keys(all)), func(repo string) bool { return repo == "" }), "")
+	for _, repo := range repos {
+		n, err := r.removeFrom(ctx, repo, all[repo])
+		due += len(all[repo])
 		if removed += n; err != nil {
-			return removed, err
+			return due, removed, err
 		}
 	}
-	n, err := r.removeFrom(ctx, "", contents)
-	return removed + n, err
+	return due, removed, nil
 }
 
 // due is what is condemned and due, by repository.
@@ -41,14 +43,33 @@ func (r *run) due(ctx context.Context) (map[string][]digest.Digest, error) {
 			return nil, err
 		}
 		for _, v := range page {
-			if v.State != ledger.Waiting && !r.doubtful[v.Repo] && !r.left[v.Held] {
+			if v.State != ledger.Waiting && !r.doubtful[v.Repo] && !r.left[v.Held] && r.mayGo(ctx, v) {
 				all[v.Repo] = append(all[v.Repo], v.Digest)
 			}
 		}
 		if from = next; from == nil {
-			return all, nil
+			return all, ctx.Err()
 		}
 	}
+}
+
+// mayGo asks policy again: it may have changed since. What it keeps now is condemned
+// no more.
+func (r *run) mayGo(ctx context.Context, v ledger.Review) bool {
+	if v.State == ledger.Deleting || r.final[v.Held] {
+		return true
+	}
+	answer, err := r.policy(ctx, v)
+	if err == nil && answer.Keep {
+		err = r.Spare(ctx, v.Held)
+	}
+	if err != nil {
+		r.left[v.Held] = true
+		r.doubt(v.Repo, fmt.Errorf("%s: %w", v.Held, err))
+		return false
+	}
+	r.final[v.Held] = !answer.Keep
+	return !answer.Keep
 }
 
 // batch is how many digests go while others wait for them: some milliseconds.
@@ -84,12 +105,21 @@ func (r *run) leave(repo string, ds []digest.Digest) {
 	}
 }
 
-// untagged leaves out what a tag on disk is at, and all where tags cannot be read.
-func (r *run) untagged(ctx context.Context, repo string, ds []digest.Digest) []digest.Digest {
-	tagged, err := r.tagsOnDisk(ctx, repo)
-	if err != nil {
-		r.doubt(repo, err)
-		return nil
+// untagged leaves out what a tag on disk is at that the ledger does not know of, and
+// all where tags cannot be read. The last look is at the tags that it knows.
+func (r *run) untagged(ctx context.Context, repo string, ds []digest.Digest) (free []digest.Digest) {
+	for _, d := range ds {
+		h := ledger.Held{Repo: repo, Digest: d}
+		err := r.known(ctx, ledger.Review{Held: h})
+		if err == nil {
+			free = append(free, d)
+			continue
+		}
+		r.left[h] = true
+		r.doubt(repo, fmt.Errorf("%s: %w", h, err))
+		if !errors.Is(err, errUnknownTag) {
+			return nil
+		}
 	}
-	return slices.DeleteFunc(ds, func(d digest.Digest) bool { return tagged[d] })
+	return free
 }
