@@ -62,6 +62,13 @@ type Engine struct {
 	// with this digest and would do so again: then it is not copied. nil: none is.
 	Retired func(ctx context.Context, repo, tag string, d digest.Digest) (bool, error)
 
+	// Held says why a tag that is here stays at what it is at, whatever the
+	// upstream has; "": it does not. nil: none does.
+	Held func(ctx context.Context, repo, tag string) (reason string, err error)
+	// Kept says why a tag that is here with this digest is not removed though the
+	// upstream has it no more; "": it is. nil: none is kept.
+	Kept func(ctx context.Context, repo, tag string, d digest.Digest) (reason string, err error)
+
 	// Memory is asked for what depends on time: ages, immutable tags, tags that
 	// vanish. nil: there are no such things.
 	Memory Memory

@@ -237,8 +237,9 @@ func (rp *rulePlan) note(c change, changes []change, err error) {
 		rp.retired++
 	case isHeld:
 		rp.held = append(rp.held, held.Held)
-		// Without its time, which the plans of two runs may see a moment apart.
-		rp.notes = append(rp.notes, note{c.to, c.tag, EventHeld, held.Digest.String() + " is held until it is known for long enough"})
+		if held.noted != "" {
+			rp.notes = append(rp.notes, note{c.to, c.tag, EventHeld, held.noted})
+		}
 	case isThrottled:
 		rp.deferred = append(rp.deferred, Deferred{c.to, c.tag, throttled.Until, err.Error()})
 	case isGone:

@@ -65,6 +65,9 @@ func (e *Engine) pulling() *applying {
 // ask finds out what is to be copied.
 func (p *Pull) ask(ctx context.Context, rp *rulePlan, ref string) error {
 	c, gates := &p.change, &planner{Engine: p.applying.Engine}
+	if held, err := p.held(ctx, gates); held || err != nil {
+		return err
+	}
 	if known, err := p.fixed(ctx, gates); known || err != nil {
 		return err
 	}
@@ -95,6 +98,20 @@ func (p *Pull) retired(ctx context.Context, gates *planner) error {
 		return nil
 	}
 	return gates.retired(ctx, p.change)
+}
+
+// held reports whether a tag that is here stays where it is: it is what clients get.
+func (p *Pull) held(ctx context.Context, gates *planner) (bool, error) {
+	c := &p.change
+	if c.previous == "" || c.tag == "" {
+		return false, nil
+	}
+	err := gates.held(ctx, *c)
+	if _, held := errors.AsType[*heldError](err); !held {
+		return false, err
+	}
+	c.desc.Digest = c.previous
+	return true, nil
 }
 
 // fixed reports whether an immutable tag is here, and the upstream was asked for

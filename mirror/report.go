@@ -31,10 +31,11 @@ type RuleReport struct {
 	Failed    []Failed   `json:"failed"`
 }
 
-// Held is a tag that stays where it is until the upstream's digest is old enough.
+// Held is a tag that stays where it is: until the upstream's digest, which is
+// then its own, is old enough, or until a person releases it.
 type Held struct {
 	Copied
-	Until time.Time `json:"until"`
+	Until time.Time `json:"until,omitzero"` // zero: a person says when
 }
 
 // Deferred is an image, or a repository, that waits for an upstream that

@@ -17,8 +17,12 @@ const immutableBeat = 24 * time.Hour
 // errRetired says that retention removed what the upstream still has.
 var errRetired = errors.New("removed by retention")
 
-// heldError is a digest that is not to be published yet.
-type heldError struct{ Held }
+// heldError is a digest that is not to be published yet, or a tag that stays
+// where it is. noted is what the tag's history says of it; "": nothing.
+type heldError struct {
+	Held
+	noted string
+}
 
 func (e *heldError) Error() string { return e.Reason }
 
@@ -35,6 +39,11 @@ func (p *planner) tag(ctx context.Context, src Source, rp *rulePlan, r *rule, c 
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, fmt.Errorf("local %s:%s: %w", c.to, c.tag, err)
 	}
+	if here {
+		if err := p.held(ctx, c); err != nil {
+			return nil, here, err
+		}
+	}
 	if here && r.fixedTag(c.tag) && !c.unlisted && !p.released(c) {
 		if changes, sure, err := p.fixed(ctx, src, rp, r, c); sure || err != nil {
 			return changes, here, err
@@ -42,6 +51,22 @@ func (p *planner) tag(ctx context.Context, src Source, rp *rulePlan, r *rule, c 
 	}
 	changes, err = p.asked(ctx, src, rp, r, c)
 	return changes, here, err
+}
+
+// held refuses to look further at a tag that stays where it is.
+func (p *planner) held(ctx context.Context, c change) error {
+	if p.Held == nil {
+		return nil
+	}
+	reason, err := p.Held(ctx, c.to, c.tag)
+	if err != nil {
+		return fmt.Errorf("local %s:%s: %w", c.to, c.tag, err)
+	}
+	if reason == "" {
+		return nil
+	}
+	c.desc.Digest = c.previous
+	return &heldError{Held: Held{Copied: c.copiedAs(reason)}}
 }
 
 // fixed plans an immutable tag that is here without asking for it, when it was
@@ -149,7 +174,9 @@ func (p *planner) ripe(ctx context.Context, rp *rulePlan, r *rule, c change) err
 	if !now.Before(until) {
 		return nil
 	}
-	return &heldError{Held{c.copiedAs(fmt.Sprintf("%s is held until %s: it must be known for %s", c.desc.Digest, until.UTC().Format(time.RFC3339), age)), until}}
+	reason := fmt.Sprintf("%s is held until %s: it must be known for %s", c.desc.Digest, until.UTC().Format(time.RFC3339), age)
+	// The note is without the time, which the plans of two runs may see a moment apart.
+	return &heldError{Held{c.copiedAs(reason), until}, c.desc.Digest.String() + " is held until it is known for long enough"}
 }
 
 // released reports whether a person let a tag through.

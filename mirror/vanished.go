@@ -30,13 +30,33 @@ func (p *planner) vanished(ctx context.Context, rp *rulePlan, to string, held in
 		rp.noteAll(gone, EventAlarm, reason)
 		return ctx.Err()
 	}
-	for _, v := range gone {
-		v.Retired = retire
-	}
 	if !retire {
 		rp.noteAll(gone, EventVanished, fmt.Sprintf("rule %s: the upstream has it no more; it stays here", rp.rule.Name))
+		return ctx.Err()
+	}
+	return p.retire(ctx, rp, gone)
+}
+
+// retire marks the tags that go. In doubt one stays. The caller holds mu.
+func (p *planner) retire(ctx context.Context, rp *rulePlan, gone []*Vanished) error {
+	for _, v := range gone {
+		reason, err := p.kept(ctx, v)
+		v.Retired = reason == "" && err == nil
+		switch {
+		case err != nil:
+			rp.failed = append(rp.failed, Failed{v.Repo, v.Tag, "local: whether it is to be kept: " + err.Error()})
+		case reason != "":
+			rp.noteAll([]*Vanished{v}, EventVanished, fmt.Sprintf("rule %s: the upstream has it no more; it stays here: %s", rp.rule.Name, reason))
+		}
 	}
 	return ctx.Err()
+}
+
+func (p *planner) kept(ctx context.Context, v *Vanished) (reason string, err error) {
+	if p.Kept == nil {
+		return "", nil
+	}
+	return p.Kept(ctx, v.Repo, v.Tag, v.Digest)
 }
 
 // noteAll notes the same of several tags. The caller holds mu.

@@ -91,7 +91,7 @@ Start with "lastro demo". Then write a lastro.yaml and run "lastro serve".
 func (c *cli) verbs() []func() *cobra.Command {
 	return []func() *cobra.Command{
 		c.serveCommand, c.demoCommand, c.syncCommand, c.statusCommand, c.listCommand, c.showCommand,
-		c.historyCommand, c.resolveCommand, c.retainCommand, c.collectCommand, c.undoCommand, c.protectCommand, c.checkCommand, c.rebuildCommand, c.ledgerCommand, c.backupCommand,
+		c.historyCommand, c.resolveCommand, c.retainCommand, c.collectCommand, c.undoCommand, c.protectCommand, c.rollbackCommand, c.checkCommand, c.rebuildCommand, c.ledgerCommand, c.backupCommand,
 		c.restoreCommand, c.clientConfigCommand, c.configCommand, c.versionCommand,
 	}
 }

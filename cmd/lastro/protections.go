@@ -206,12 +206,20 @@ func (s *site) above(ctx context.Context, d digest.Digest) ([]digest.Digest, err
 	return above, err
 }
 
-// shields are the protections of a tag, as retention sees them. What is attached
-// to something is protected with it.
+// shields are the protections of a tag, as retention sees them. One that was
+// rolled back is protected until it is released, and what is attached to
+// something is protected with it.
 func (s *site) shields(ctx context.Context, repo, tag string, d digest.Digest) (all []retention.Protection, err error) {
 	own, err := s.ledger().ProtectionsOf(ctx, repo, d)
 	for _, p := range own {
 		all = append(all, retention.Protection{Why: p.String(), Until: p.Expires})
+	}
+	if err != nil {
+		return nil, err
+	}
+	held, err := s.heldBack(ctx, repo, tag)
+	if held != "" {
+		all = append(all, retention.Protection{Why: held})
 	}
 	subject, attached := mirror.AttachedTag(tag)
 	if err != nil || !attached {

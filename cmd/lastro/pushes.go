@@ -67,13 +67,22 @@ func (s *site) keptFromDeletes(ctx context.Context, repo, tag string, d digest.D
 	if tag == "" {
 		return s.keptDigest(ctx, repo, d)
 	}
+	why, err := s.shield(ctx, repo, tag, d)
+	if why == "" {
+		return "", err
+	}
+	return fmt.Sprintf("tag %s is %s", tag, why), nil
+}
+
+// shield is the first protection of a tag that has not expired, in words, or "".
+func (s *site) shield(ctx context.Context, repo, tag string, d digest.Digest) (string, error) {
 	all, err := s.shields(ctx, repo, tag, d)
 	if err != nil {
 		return "", err
 	}
 	for _, p := range all {
 		if p.Until.IsZero() || s.now().Before(p.Until) {
-			return fmt.Sprintf("tag %s is %s", tag, p.Why), nil
+			return p.Why, nil
 		}
 	}
 	return "", nil

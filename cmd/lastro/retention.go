@@ -229,13 +229,13 @@ func (r retaining) goes(d retention.Decision, refused bool) string {
 }
 
 // errMeanwhile says that a tag is not what was decided on any more.
-var errMeanwhile = errors.New("it has moved, or was protected, since this was decided: it stays")
+var errMeanwhile = errors.New("it has moved, or was protected or rolled back, since this was decided: it stays")
 
 // remove takes a tag away if it is still what was decided on.
 func (r retaining) remove(ctx context.Context, d *retainDecision) error {
 	_, err := r.store.UntagUnless(ctx, d.Repo, d.Tag, ledger.Event{By: byRetention, Reason: strings.Join(d.Reasons, "; ")}, func(at digest.Digest) error {
-		active, err := r.activeProtections(ctx, d.Repo, at)
-		if err == nil && (at != d.Digest || len(active) > 0) {
+		why, err := r.shield(ctx, d.Repo, d.Tag, at)
+		if err == nil && (at != d.Digest || why != "") {
 			err = errMeanwhile
 		}
 		return err

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lastro/mirror"
+	"lastro/store/ledger"
 )
 
 func (c *cli) showCommand() *cobra.Command {
@@ -43,6 +44,7 @@ type shownImage struct {
 	Absent      []absentChild     `json:"expected_absent"`
 	Referrers   []shownContent    `json:"referrers"`
 	Protections []shownProtection `json:"protections"`
+	Held        *ledger.TagHold   `json:"held,omitempty"` // against sync, after a rollback
 }
 
 type shownContent struct {
@@ -80,6 +82,13 @@ func (s *site) show(ctx context.Context, text string) (shownImage, error) {
 	}
 	protections, err := s.ledger().ProtectionsOf(ctx, img.Repo, img.Digest)
 	img.Protections = s.shownProtections(protections)
+	if err != nil || img.Tag == "" {
+		return img, err
+	}
+	hold, held, err := s.ledger().TagHold(ctx, img.Repo, img.Tag)
+	if held {
+		img.Held = &hold
+	}
 	return img, err
 }
 
@@ -169,6 +178,9 @@ func (img shownImage) Print(w io.Writer) error {
 		fmt.Fprintf(t, "since\t%s\n", stamp(*img.Since))
 	}
 	fmt.Fprintf(t, "last pulled\t%s\n", pulledStamp(img.LastPulled))
+	if img.Held != nil {
+		fmt.Fprintf(t, "held\t%s\n", img.Held)
+	}
 	for _, p := range img.Protections {
 		fmt.Fprintf(t, "protection\t%s\n", p.words())
 	}

@@ -67,7 +67,7 @@ func (s *site) served() *served { return s.serving.Load() }
 
 // engine is the copy engine between the configured upstreams and the local registry.
 func (s *site) engine(p mirror.Progress) *mirror.Engine {
-	return &mirror.Engine{Dest: s.store, Memory: s.store, Source: s.source, Log: s.log, Now: s.now, Progress: p, Retired: s.retired, Room: s.store.Room, Traffic: &s.traffic}
+	return &mirror.Engine{Dest: s.store, Memory: s.store, Source: s.source, Log: s.log, Now: s.now, Progress: p, Retired: s.retired, Held: s.heldBack, Kept: s.shield, Room: s.store.Room, Traffic: &s.traffic}
 }
 
 // engineFor is the copy engine with what a person lets one sync do.
