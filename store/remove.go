@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,7 +37,9 @@ func (s *Store) Told(ctx context.Context) (complete bool, err error) {
 func (s *Store) TakenBack() uint64 { return s.sentences.back.Load() }
 
 // Condemn records answers to reviews, see [ledger.Ledger.RecordAnswers]. What it
-// condemns is served as before, and whoever asks for it takes it back.
+// condemns is served as before, and whoever asks for it takes it back. What time
+// went by since they were condemned is added to when they are due: whoever was told
+// meanwhile is not known.
 func (s *Store) Condemn(ctx context.Context, answers []ledger.Review, now time.Time) ([]ledger.Review, error) {
 	var added []ledger.Held
 	for _, a := range answers {
@@ -44,7 +47,7 @@ func (s *Store) Condemn(ctx context.Context, answers []ledger.Review, now time.T
 			added = append(added, a.Held)
 		}
 	}
-	condemned, err := s.ledger.RecordAnswers(ctx, answers, now)
+	condemned, err := s.ledger.RecordAnswers(ctx, s.postponed(answers), now)
 	is := map[ledger.Held]bool{}
 	for _, r := range condemned {
 		is[r.Held] = true
@@ -55,6 +58,17 @@ func (s *Store) Condemn(ctx context.Context, answers []ledger.Review, now time.T
 		}
 	}
 	return condemned, err
+}
+
+// postponed are answers with the condemned condemned as of this moment.
+func (s *Store) postponed(answers []ledger.Review) []ledger.Review {
+	answers, now := slices.Clone(answers), s.now()
+	for i, a := range answers {
+		if late := now.Sub(a.Since); a.State == ledger.Condemned && late > 0 {
+			answers[i].Since, answers[i].Due = now, a.Due.Add(late)
+		}
+	}
+	return answers
 }
 
 // TakeBack takes a condemned digest back, in every repository and its content, and

@@ -1,7 +1,6 @@
 package collect
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,11 +91,21 @@ func (r *run) known(ctx context.Context, v ledger.Review) error {
 	if err != nil || !tagged {
 		return err
 	}
-	// A tag is on disk a moment before the ledger knows. Then the last look keeps it.
-	if whys, err := r.Ledger().Needs(ctx, []ledger.Held{v.Held}, r.now, r.except); err != nil || whys[0] == "" {
-		return cmp.Or(err, errUnknownTag)
+	// A tag is on disk some syncs before the ledger knows.
+	return r.Quiet(v.Repo, "", func() error { return r.knownNow(ctx, v) })
+}
+
+// knownNow is known while nobody publishes into the repository.
+func (r *run) knownNow(ctx context.Context, v ledger.Review) error {
+	whys, err := r.Ledger().Needs(ctx, []ledger.Held{v.Held}, r.now, r.except)
+	if err != nil || whys[0] != "" {
+		return err
 	}
-	return nil
+	tagged, err := r.isTagged(ctx, v.Held)
+	if err == nil && tagged {
+		err = errUnknownTag
+	}
+	return err
 }
 
 var errUnknownTag = errors.New("a tag on disk is at it, and the ledger does not know: run lastro check --repair")
