@@ -27,7 +27,6 @@ func closed() chan struct{} {
 type line struct {
 	slots
 	order []string
-	left  []context.CancelFunc
 }
 
 // wait lets somebody wait, who tells when he is let in and goes on at once.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"lastro/store/serve/access/known"
+	"lastro/store/serve/access/owner"
 	"lastro/store/serve/access/watch"
 )
 
@@ -127,7 +128,7 @@ func (c *Checker) Check(ctx context.Context, addr netip.Addr, name, password str
 	if found, ok := c.known.Get(print, c.o.Now()); ok && found.of == u {
 		return nil
 	}
-	p := pair{network(addr), strings.Clone(name[:min(len(name), maxName+1)])}
+	p := pair{owner.Of(addr), strings.Clone(name[:min(len(name), maxName+1)])}
 	// Those who come with the same at once are one login.
 	done := c.flights.DoChan(string(print[:])+p.addr.String(), func() (any, error) { return nil, c.login(u, print, p, password) })
 	select {
@@ -181,14 +182,4 @@ func (c *Checker) enter() bool {
 	case <-late.C:
 		return false
 	}
-}
-
-// network is what one owner has: of IPv6 that is not an address.
-func network(addr netip.Addr) netip.Addr {
-	addr = addr.Unmap().WithZone("")
-	if !addr.Is6() {
-		return addr
-	}
-	p, _ := addr.Prefix(64) // it is an IPv6 address
-	return p.Addr()
 }

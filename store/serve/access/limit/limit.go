@@ -50,7 +50,7 @@ func (l *Limiter) Refused() int64 { return l.refused.Load() }
 // Handler bounds the requests in flight, and the time that their bodies take.
 func (l *Limiter) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who := ownerOf(r.RemoteAddr)
+		who := whoseIs(r.RemoteAddr)
 		if !l.requests.take(who) {
 			l.refused.Add(1)
 			tooMany().Write(w)

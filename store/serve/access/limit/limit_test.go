@@ -358,11 +358,11 @@ func TestOwners(t *testing.T) {
 	for remote, want := range map[string]string{
 		"10.0.0.1:80": "10.0.0.1", "[::ffff:10.0.0.1]:80": "10.0.0.1", "[2001:db8::1]:80": "2001:db8::", "[fe80::1%eth0]:80": "fe80::",
 	} {
-		if got := ownerOf(remote); got != netip.MustParseAddr(want) {
+		if got := whoseIs(remote); got != netip.MustParseAddr(want) {
 			t.Errorf("%s: %s, want %s", remote, got, want)
 		}
 	}
-	if ownerOf("@").IsValid() {
+	if whoseIs("@").IsValid() {
 		t.Error("what has no address has one")
 	}
 }

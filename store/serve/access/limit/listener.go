@@ -22,7 +22,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		who := owner(c.RemoteAddr())
+		who := whose(c.RemoteAddr())
 		if !l.connections.take(who) {
 			l.refused.Add(1)
 			l.refuse(c)

@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"lastro/store/serve/access/owner"
 )
 
 // share divides something among addresses.
@@ -49,28 +51,19 @@ func (s *share) used() int {
 	return s.total
 }
 
-// owner is whom a connection belongs to: an address, of IPv6 a network of 64
+// whose is whom a connection belongs to: an address, of IPv6 a network of 64
 // bits. What has no address is one owner.
-func owner(remote net.Addr) netip.Addr {
+func whose(remote net.Addr) netip.Addr {
 	if remote, ok := remote.(*net.TCPAddr); ok {
-		return network(remote.AddrPort().Addr())
+		return owner.Of(remote.AddrPort().Addr())
 	}
 	return netip.Addr{}
 }
 
-func ownerOf(remote string) netip.Addr {
+func whoseIs(remote string) netip.Addr {
 	at, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return netip.Addr{}
 	}
-	return network(at.Addr())
-}
-
-func network(a netip.Addr) netip.Addr {
-	a = a.Unmap().WithZone("")
-	if !a.Is6() {
-		return a
-	}
-	p, _ := a.Prefix(64) // it is an IPv6 address
-	return p.Addr()
+	return owner.Of(at.Addr())
 }
