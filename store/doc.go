@@ -3,6 +3,7 @@
 //
 //	<data>/lock        held while a process has the folder open
 //	<data>/ledger.db   what happened, and what refers to what
+//	<data>/generation  says which ledger belongs here, anew at each opening
 //	<data>/upload.key  signs what clients hold of their uploads, mode 0600
 //	<data>/registry/   distribution's layout, see package layout
 //	<data>/partial/    unfinished downloads

@@ -301,18 +301,7 @@ func newKey(name string) (key []byte, err error) {
 	random := make([]byte, keyLength/2)
 	_, _ = rand.Read(random) // it does not fail
 	key = []byte(hex.EncodeToString(random))
-	f, err := os.OpenFile(name+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	_, err = f.Write(key)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, err
-	}
-	if err := os.Rename(f.Name(), name); err != nil {
-		return nil, err
-	}
-	return key, syncFolder(filepath.Dir(name))
+	return key, writeAside(name, key)
 }
 
 func syncFolder(name string) error {

@@ -20,19 +20,34 @@ import (
 type behind struct {
 	cancel context.CancelFunc
 	ended  chan struct{}
+	err    error // once it has ended
 }
 
 // compareBehind starts one. Close ends it: the next Open compares again.
 func (s *Store) compareBehind() {
 	ctx, cancel := context.WithCancel(context.Background())
-	b := &behind{cancel, make(chan struct{})}
+	b := &behind{cancel: cancel, ended: make(chan struct{})}
 	s.behind = b
 	go func() {
 		defer close(b.ended)
-		if err := s.reconcile(ctx); err != nil && ctx.Err() == nil {
-			s.log.Error("the registry could not be compared with the ledger: it is when lastro starts again", "err", layout.Explain(err))
+		if b.err = s.reconcile(ctx); b.err != nil && ctx.Err() == nil {
+			s.log.Error("the registry could not be compared with the ledger: it is when lastro starts again", "err", layout.Explain(b.err))
 		}
 	}()
+}
+
+// Compared waits until the registry was compared with the ledger, see
+// Options.Behind, and is the error of that.
+func (s *Store) Compared(ctx context.Context) error {
+	if s.behind == nil {
+		return nil
+	}
+	select {
+	case <-s.behind.ended:
+		return s.behind.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // stop ends a comparison and waits for its end.

@@ -111,7 +111,7 @@ func (s *Store) open(dir string, o Options) (err error) {
 	if err := s.sentences.load(context.Background(), s.ledger); err != nil {
 		return err
 	}
-	if err := s.noteUnclean(); err != nil {
+	if err := s.noteOpened(context.Background(), dir); err != nil {
 		return err
 	}
 	purged, err := s.tree.PurgePartials(s.now().Add(-partialAge))
@@ -162,24 +162,6 @@ func (s *Store) Close() error {
 		errs = append(errs, s.lock.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// jobUnclean is the name under which the ledger records unclean ends.
-const jobUnclean = "unclean"
-
-// LastUnclean is when the store was last opened after an end that was not clean, in
-// this process or an earlier one; zero is never.
-func (s *Store) LastUnclean(ctx context.Context) (time.Time, error) {
-	job, err := s.ledger.Job(ctx, jobUnclean)
-	return job.Started, ignoreGone(err)
-}
-
-// noteUnclean is written before anything else is.
-func (s *Store) noteUnclean() error {
-	if !s.ledger.Unclean() {
-		return nil
-	}
-	return s.ledger.RecordJob(context.Background(), ledger.Job{Name: jobUnclean, Started: s.now()})
 }
 
 // Ledger is the record of what happened. It is closed with the store.

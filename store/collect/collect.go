@@ -143,6 +143,10 @@ func newRun(s *store.Store, o Options) *run {
 
 // prepare asks what nobody asked, where that may be.
 func (r *run) prepare(ctx context.Context) error {
+	// What others changed while lastro did not run is known only then.
+	if err := r.Compared(ctx); err != nil {
+		return fmt.Errorf("the registry was not compared with the ledger: %w", err)
+	}
 	complete, err := r.Told(ctx)
 	if err != nil {
 		return err

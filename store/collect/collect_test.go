@@ -477,3 +477,77 @@ func TestWhoReadsForLongHoldsEverything(t *testing.T) {
 	release()
 	same(t, "released", s.collect(t), counts(0, n, 0))
 }
+
+func TestALedgerThatWasPutBackRemovesNothingThatCameSince(t *testing.T) {
+	s := opened(t)
+	a := storetest.New("a")
+	a.MustPut(t, s, "r", "1")
+	s.untag(t, "r", "1")
+	s.collect(t)
+	s.again(t)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	old, err := os.ReadFile(filepath.Join(s.dir, "ledger.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.open(t)
+	b := storetest.New("b") // shares a layer with what is condemned
+	b.MustPut(t, s, "r", "2")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "ledger.db"), old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.now = s.now.Add(undo)
+	s.open(t)
+	if r := s.collect(t); r.Deleted > 0 || r.PausedUntil.IsZero() {
+		t.Errorf("at once: %+v", r)
+	}
+	s.pass(t, grace)
+	s.pass(t, undo)
+	s.whole(t, "r", b)
+	if _, err := s.Closure(t.Context(), "r", a.Root.Digest); err == nil {
+		t.Error("what is condemned is here still")
+	}
+}
+
+func TestWhatOthersBroughtWhileLastroDidNotRunStays(t *testing.T) {
+	s := opened(t)
+	a := storetest.New("a")
+	a.MustPut(t, s, "r", "1")
+	s.untag(t, "r", "1")
+	s.collect(t)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ours := []string{filepath.Join(s.dir, "ledger.db"), filepath.Join(s.dir, "generation")}
+	for _, name := range ours {
+		if err := os.Rename(name, name+".ours"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.open(t) // stands for another registry, which knows no ledger
+	b := storetest.New("b")
+	b.MustPut(t, s, "r", "2")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range ours {
+		if err := os.Rename(name+".ours", name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.now = s.now.Add(undo)
+	var err error
+	if s.Store, err = store.Open(s.dir, store.Options{Now: s.clock, Behind: true}); err != nil {
+		t.Fatal(err)
+	}
+	s.collect(t)
+	s.whole(t, "r", b)
+	if _, err := s.Closure(t.Context(), "r", a.Root.Digest); err == nil {
+		t.Error("what was condemned is here still")
+	}
+}

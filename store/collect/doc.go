@@ -39,8 +39,9 @@
 //     that cannot be read and is not known keeps all content, an answer of policy
 //     that fails keeps what was asked about: it is counted, told, and asked again.
 //     The rest goes on.
-//   - After an unclean end nothing is removed for one whole grace, because what
-//     clients were told before is not known.
+//   - After an unclean end, or with a ledger that was put back from a copy, nothing is
+//     removed for one whole grace, because what clients were told before is not known;
+//     and not before a survey, because what came since that copy is not either.
 //   - A crash leaves garbage, never a link without content, and no question is lost:
 //     what was being deleted is looked at again.
 //   - It needs no room first: a full disk can be emptied. The ledger reuses its pages.
