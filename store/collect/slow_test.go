@@ -34,6 +34,7 @@ func TestWhoeverWasToldDuringASlowRunHasTheWholeGraceToo(t *testing.T) {
 	}
 	s.collect(t)
 	told := s.now
+	s.o.Keep = nil
 	if asked != 2 {
 		t.Fatalf("asked %d times", asked)
 	}
