@@ -105,6 +105,36 @@ func TestALifeComesBackFromItsExport(t *testing.T) {
 	}
 }
 
+// writes calls what is to happen once, when the first of an export is written.
+type writes struct {
+	strings.Builder
+	first func()
+}
+
+func (w *writes) Write(b []byte) (int, error) {
+	if w.first != nil {
+		w.first()
+		w.first = nil
+	}
+	return w.Builder.Write(b)
+}
+
+func TestAnExportHasTheEventsThatWereThereWhenItBegan(t *testing.T) {
+	l := lived(t)
+	last, err := l.LastSeq(t.Context())
+	must(t, err)
+	out := &writes{first: func() { must(t, l.RecordEvent(t.Context(), ev(9, Seen, dig("late")))) }}
+	if _, err := l.Export(t.Context(), out); err != nil {
+		t.Fatal(err)
+	}
+	if out.first != nil {
+		t.Fatal("nothing was written")
+	}
+	if n, err := imported(t, out.String(), at(9)).LastSeq(t.Context()); err != nil || n != last {
+		t.Errorf("the last event is number %d, %v; want %d", n, err, last)
+	}
+}
+
 func TestEventsThatAreEqualStayAsManyAsTheyAre(t *testing.T) {
 	l := mustOpen(t, ledgerPath(t), Options{})
 	for range 3 {
