@@ -167,7 +167,7 @@ func (p Problem) next(repair bool) string {
 	case Orphaned:
 		return "lastro collect frees it"
 	case Abandoned:
-		return "lastro serve removes it when it is started again"
+		return "lastro serve removes it within a day"
 	}
 	if repair {
 		return "sync or push the image again: not all of it is here"
