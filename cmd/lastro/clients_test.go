@@ -26,6 +26,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"lastro/mirror/sample"
+	"lastro/store/storetest"
 )
 
 // guest is a machine with a container client. Its mirror serves two upstreams
@@ -134,7 +135,7 @@ var containerClients = map[string]func(t *testing.T, g *guest) puller{
 }
 
 func podman(t *testing.T, g *guest) puller {
-	path := installed(t, "podman")
+	path := storetest.Installed(t, "podman")
 	policy := filepath.Join(g.dir, "policy.json")
 	if err := os.WriteFile(policy, []byte(`{"default": [{"type": "insecureAcceptAnything"}]}`), 0o600); err != nil {
 		t.Fatal(err)
@@ -156,7 +157,7 @@ func podman(t *testing.T, g *guest) puller {
 }
 
 func containerd(t *testing.T, g *guest) puller {
-	path, ctr := installed(t, "containerd"), installed(t, "ctr")
+	path, ctr := storetest.Installed(t, "containerd"), storetest.Installed(t, "ctr")
 	dir := shortFolder(t)
 	socket := filepath.Join(dir, "c.sock")
 	config := filepath.Join(g.dir, "containerd.toml")
@@ -182,7 +183,7 @@ func containerd(t *testing.T, g *guest) puller {
 }
 
 func docker(t *testing.T, g *guest) puller {
-	engine, path := installed(t, "dockerd"), installed(t, "docker")
+	engine, path := storetest.Installed(t, "dockerd"), storetest.Installed(t, "docker")
 	dir, data := shortFolder(t), filepath.Join(g.dir, "docker")
 	socket := filepath.Join(dir, "d.sock")
 	daemon := start(t, g.program(t, engine, "--config-file", filepath.Join(g.folder, "daemon.json"), "--bridge=none", "--iptables=false", "--ip-masq=false", "--ip-forward=false", "--storage-driver=vfs",
@@ -351,7 +352,7 @@ func (g *guest) mustSay(t *testing.T, name string, args ...string) string {
 
 func TestSkopeoCopiesThroughPodmansFile(t *testing.T) {
 	t.Parallel()
-	skopeo := installed(t, "skopeo")
+	skopeo := storetest.Installed(t, "skopeo")
 	g := newGuest(t, "podman")
 	for _, image := range []string{"docker.io/library/base:3.20", g.upstream + "/library/tools:1", g.upstream + "/apps/web:1.4"} {
 		to := filepath.Join(t.TempDir(), "copy")

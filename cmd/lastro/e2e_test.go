@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"lastro/mirror/sample"
+	"lastro/store/storetest"
 )
 
 // bench is a folder with a configuration in which lastro is run as a person
@@ -235,7 +236,7 @@ func clientOutput(t *testing.T, home, name string, args ...string) string {
 }
 
 func TestSkopeoCopiesWhatLastroServesAndReadsWhatItBacksUp(t *testing.T) {
-	skopeo := installed(t, "skopeo")
+	skopeo := storetest.Installed(t, "skopeo")
 	upstream, images := fillRegistry(t)
 	b := newBench(t, upstream)
 	b.configure(t, "**")

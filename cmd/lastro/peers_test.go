@@ -29,22 +29,6 @@ func tool(t *testing.T, name string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// installed returns the path of a peer that comes as a system package. Where it
-// is absent the test is skipped, or fails when LASTRO_REQUIRE_PEERS is set.
-func installed(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	switch {
-	case err == nil:
-		return path
-	case os.Getenv("LASTRO_REQUIRE_PEERS") != "":
-		t.Fatalf("%s is not installed and LASTRO_REQUIRE_PEERS is set", name)
-	default:
-		t.Skipf("skipped: %s is not installed", name)
-	}
-	return ""
-}
-
 // child is a process that the test started and ends.
 type child struct {
 	cmd *exec.Cmd

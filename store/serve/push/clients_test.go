@@ -11,22 +11,6 @@ import (
 	"lastro/store/storetest"
 )
 
-// installed returns the path of a peer that comes as a system package. Where it
-// is absent the test is skipped, or fails when LASTRO_REQUIRE_PEERS is set.
-func installed(t testing.TB, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	switch {
-	case err == nil:
-		return path
-	case os.Getenv("LASTRO_REQUIRE_PEERS") != "":
-		t.Fatalf("%s is not installed and LASTRO_REQUIRE_PEERS is set", name)
-	default:
-		t.Skipf("skipped: %s is not installed", name)
-	}
-	return ""
-}
-
 // command runs a client, in a folder of its own, and returns what it says.
 func command(t *testing.T, name string, args ...string) string {
 	t.Helper()
@@ -42,18 +26,25 @@ func command(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
+// filled is another registry, with images of every kind.
+func filled(t *testing.T) *sample.Registry {
+	t.Helper()
+	r, err := sample.Start(sample.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	if _, err := r.Fill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 // TestRealClientsPush copies images of every kind with each client, from another
 // registry to this one, and then reads them back.
 func TestRealClientsPush(t *testing.T) {
 	t.Parallel()
-	upstream, err := sample.Start(sample.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer upstream.Close()
-	if _, err := upstream.Fill(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	upstream := filled(t)
 	for _, c := range []struct {
 		name      string
 		referrers bool
@@ -62,7 +53,7 @@ func TestRealClientsPush(t *testing.T) {
 		args      func(from, to string) []string
 	}{
 		{"crane", false, "", tool, func(from, to string) []string { return []string{"copy", "--insecure", from, to} }},
-		{"skopeo", false, "apps/all", installed, func(from, to string) []string {
+		{"skopeo", false, "apps/all", storetest.Installed, func(from, to string) []string {
 			return []string{"copy", "--insecure-policy", "--all", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false", "docker://" + from, "docker://" + to}
 		}},
 		{"regctl", true, "", tool, func(from, to string) []string {
@@ -100,14 +91,7 @@ func host(image string) string {
 
 func TestAnArchiveIsPushed(t *testing.T) {
 	t.Parallel()
-	upstream, err := sample.Start(sample.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer upstream.Close()
-	if _, err := upstream.Fill(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	upstream := filled(t)
 	crane, archive := tool(t, "crane"), filepath.Join(t.TempDir(), "image.tar")
 	address := registry(t, newClient(t, storetest.Folder(t), everybody()).store, everybody())
 	command(t, crane, "pull", "--insecure", upstream.Addr()+"/library/tools:amd64", archive)
