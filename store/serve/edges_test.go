@@ -15,9 +15,11 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lastro/mirror"
 	"lastro/store/ledger"
+	"lastro/store/serve/spec"
 	"lastro/store/storetest"
 )
 
@@ -164,6 +166,42 @@ func TestManyTagsComeAtOnceToWhoAsksForNoNumber(t *testing.T) {
 	for query, want := range map[string]int{"": 1, "?n=5000": 2, "?n=1001": 2, "?n=1000": 2} {
 		if names, pages := follow(t, h, "/v2/a/tags/list"+query, "tags"); len(names) != maxPage+1 || pages != want {
 			t.Errorf("%q: %d tags in %d pages, want %d", query, len(names), pages, want)
+		}
+	}
+}
+
+// hiding shows all repositories but one.
+type hiding string
+
+func (hiding) Allow(*http.Request, string, spec.Action) error { return nil }
+
+func (h hiding) Visible(_ *http.Request, repo string) bool { return repo != string(h) }
+
+func TestAPageIsNoLongerForWhatItHides(t *testing.T) {
+	s := opened(t, storetest.Folder(t))
+	m := storetest.New("a")
+	for _, repo := range []string{"a", "b", "c", "d", "e"} {
+		m.MustPut(t, s, repo, "v1")
+	}
+	h := handler(t, s, Options{Access: hiding("b")})
+	if w := storetest.Ask(h, "GET", "/v2/_catalog?n=2"); w.Body.String() != `{"repositories":["a","c"]}`+"\n" {
+		t.Errorf("got %s", w.Body)
+	}
+	if names, pages := follow(t, h, "/v2/_catalog?n=2", "repositories"); len(names) != 4 || pages != 2 {
+		t.Errorf("%v in %d pages", names, pages)
+	}
+}
+
+func TestADescriptorThatIsTooLongForAnAnswerComesAlone(t *testing.T) {
+	long := ocispec.Descriptor{Annotations: map[string]string{"x": strings.Repeat("x", referrersSize)}}
+	for _, c := range []struct {
+		list []ocispec.Descriptor
+		part int
+		more bool
+	}{{nil, 0, false}, {[]ocispec.Descriptor{long}, 1, false}, {[]ocispec.Descriptor{long, long}, 1, true}} {
+		part, more, err := fit(c.list)
+		if len(part) != c.part || part == nil || more != c.more || err != nil {
+			t.Errorf("of %d: %d, %t, %v", len(c.list), len(part), more, err)
 		}
 	}
 }
