@@ -30,6 +30,7 @@ func (s *Store) compareBehind() {
 	s.behind = b
 	go func() {
 		defer close(b.ended)
+		defer s.ledger.Relax(ctx)
 		if b.err = s.reconcile(ctx); b.err != nil && ctx.Err() == nil {
 			s.log.Error("the registry could not be compared with the ledger: it is when lastro starts again", "err", layout.Explain(b.err))
 		}

@@ -89,6 +89,8 @@ func Open(path string, o Options) (*Ledger, error) {
 	if err := l.update(context.Background(), l.prepare); err != nil {
 		return nil, errors.Join(fmt.Errorf("open ledger %s: %w", path, err), f.Close())
 	}
+	// Opening has read all of the file, which may not be read again for long.
+	l.Relax(context.Background())
 	l.closing = sync.OnceValue(l.close)
 	go l.flushPulls()
 	return l, nil
@@ -102,6 +104,14 @@ func (l *Ledger) prepare(tx *bolt.Tx) error {
 		}
 	}
 	return errors.Join(trackPulls(tx, l.now()), trackProtections(tx))
+}
+
+// Relax gives the memory back that the kernel counts for what was read of the ledger.
+// It is to be called when much was read that will not be soon again.
+func (l *Ledger) Relax(ctx context.Context) {
+	if err := l.file.Relax(ctx); err != nil {
+		l.log.Debug("memory of the ledger's file not given back", "err", err)
+	}
 }
 
 // Unclean reports whether the process that had the ledger before this one

@@ -155,6 +155,15 @@ func (f *File) Compaction() Compaction { return f.compaction }
 // Later calls return what the first did.
 func (f *File) Close() error { return f.closing() }
 
+// Relax gives the memory back that the kernel counts for what was read of the file.
+// Reading goes on, a little slower at first.
+func (f *File) Relax(ctx context.Context) error {
+	return f.View(ctx, func(tx *bolt.Tx) error {
+		relax(tx)
+		return nil
+	})
+}
+
 // Update runs fn in a transaction and returns when that is durable. Callers
 // share transactions, and fn may run more than once; an error of its own is
 // its caller's alone. When ctx ends before the transaction starts, nothing is
