@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -143,8 +144,8 @@ func (c stepContext) Err() error {
 // walk runs the collector and calls at, with a number, before each of its steps: on
 // disk, and of the ledger.
 func (y *yard) walk(t *testing.T, at func(step int)) (Report, error) {
-	step := 0
-	next := func() { at(step); step++ }
+	var step atomic.Int64 // those who are let in take steps as well
+	next := func() { at(int(step.Add(1)) - 1) }
 	y.stepped = func(string, string) { next() }
 	defer func() { y.stepped = nil }()
 	return Run(stepContext{t.Context(), next}, y.Store, y.o)
