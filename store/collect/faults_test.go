@@ -160,9 +160,9 @@ func TestStockWayCManifestsThatClientsDeleteBesideRunsTakeNothingAlong(t *testin
 	}
 }
 
-// client does something with what is being removed, and says whether it was told that
+// asker does something with what is being removed, and says whether it was told that
 // it is here.
-type client struct {
+type asker struct {
 	name string
 	do   func(ctx context.Context, s *site, m *storetest.Image) (yes bool, err error)
 	// keeps is what has to be here after a yes.
@@ -184,8 +184,8 @@ func (s *site) hasBlob(t *testing.T, repo string, d digest.Digest) {
 	f.Close()
 }
 
-// clients ask for the layer of an image, or for the image.
-func clients() []client {
+// askers ask for the layer of an image, or for the image.
+func tellers() []asker {
 	layer := digest.FromString("layer of a")
 	desc := ocispec.Descriptor{Digest: layer, Size: int64(len("layer of a"))}
 	blob := func(t *testing.T, s *site, _ *storetest.Image) { s.hasBlob(t, "r", layer) }
@@ -196,7 +196,7 @@ func clients() []client {
 		}
 		return err == nil, err
 	}
-	return []client{
+	return []asker{
 		{"a HEAD of a blob", func(_ context.Context, s *site, _ *storetest.Image) (bool, error) {
 			_, err := s.BlobSize("r", layer)
 			return yes(err)
@@ -248,7 +248,7 @@ func pushAsked(ctx context.Context, s *site, m *storetest.Image) (bool, error) {
 // TestWhoeverIsToldYesAtAnyStepOfARemovalHasIt lets a client ask at every step of a
 // run that removes what it asks for. It is told no, or it stays.
 func TestWhoeverIsToldYesAtAnyStepOfARemovalHasIt(t *testing.T) {
-	for _, c := range clients() {
+	for _, c := range tellers() {
 		t.Run(c.name, func(t *testing.T) {
 			said := map[bool]int{}
 			for step, more := 0, true; more; step++ {
@@ -264,7 +264,7 @@ func TestWhoeverIsToldYesAtAnyStepOfARemovalHasIt(t *testing.T) {
 }
 
 // meets lets a client in at a step; more is false when the run has no such step.
-func (c client) meets(t *testing.T, step int) (yes, more bool) {
+func (c asker) meets(t *testing.T, step int) (yes, more bool) {
 	t.Helper()
 	y := &yard{unopened(t), nil}
 	y.open(t)
