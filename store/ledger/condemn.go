@@ -52,17 +52,17 @@ func (n need) answer(a Review) (condemned bool, err error) {
 	}
 	switch a.State {
 	case Condemned:
-		return n.condemn(k, a)
+		return n.condemn(k, old, a)
 	case Waiting:
-		return false, putReview(n.tx, a)
+		return false, putReview(n.tx, k, old, a)
 	}
-	return false, n.end(k, a)
+	return false, n.end(k, old, a)
 }
 
 // end ends a review of what is needed. What would be asked about for its own sake
 // if the need ended is asked again when a is due. What is needed no more by now is
 // to be asked about at once.
-func (n need) end(k []byte, a Review) error {
+func (n need) end(k []byte, old, a Review) error {
 	why, err := n.of(a.Held)
 	if err != nil || why == "" {
 		return err
@@ -76,9 +76,9 @@ func (n need) end(k []byte, a Review) error {
 	}
 	if !expires.IsZero() || a.Root && !a.Early || !a.Left.IsZero() && !a.Gone {
 		a.State = Waiting
-		return putReview(n.tx, a)
+		return putReview(n.tx, k, old, a)
 	}
-	return dropReview(n.tx, k)
+	return dropReview(n.tx, k, old)
 }
 
 // expires is when the next protection of h ends; zero is never. It ends by itself:
@@ -100,7 +100,7 @@ func (n need) expires(h Held) (first time.Time, err error) {
 	return first, err
 }
 
-func (n need) condemn(k []byte, a Review) (bool, error) {
+func (n need) condemn(k []byte, old, a Review) (bool, error) {
 	why, err := n.of(a.Held)
 	if err != nil {
 		return false, err
@@ -108,7 +108,7 @@ func (n need) condemn(k []byte, a Review) (bool, error) {
 	if why != "" {
 		return false, nil // it is asked about at once again
 	}
-	if err := putReview(n.tx, a); err != nil {
+	if err := putReview(n.tx, k, old, a); err != nil {
 		return false, err
 	}
 	return true, n.askParts(a)
@@ -169,16 +169,17 @@ func (n need) doom(h Held, asked time.Time) (r Review, doomed bool, err error) {
 	if err != nil {
 		return r, false, err
 	}
+	old := r
 	if why == "" {
 		if r.State != Deleting {
 			r.State, r.Since = Deleting, n.now
 		}
-		return r, true, putReview(n.tx, r)
+		return r, true, putReview(n.tx, k, old, r)
 	}
 	stays, err := need{tx: n.tx, g: n.g, now: n.now, loose: true}.of(h)
 	if err == nil && stays != "" {
 		r.State, r.Since, r.Due = Waiting, n.now, n.now
-		err = n.end(k, r)
+		err = n.end(k, old, r)
 	}
 	return r, false, err
 }
@@ -213,7 +214,7 @@ func forget(tx *bolt.Tx, h Held, now time.Time) error {
 	if !ok || r.State != Deleting {
 		return errors.New("it was not to be deleted")
 	}
-	if err := dropReview(tx, k); err != nil {
+	if err := dropReview(tx, k, r); err != nil {
 		return err
 	}
 	if h.Repo == "" {

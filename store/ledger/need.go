@@ -165,11 +165,14 @@ func (n need) ofContent(d digest.Digest) (why string, err error) {
 func (n need) ofReviews(self []byte) (string, error) {
 	c := n.tx.Bucket([]byte(bucketReview)).Cursor()
 	for k, _ := c.Seek(self); bytes.HasPrefix(k, self); k, _ = c.Next() {
+		if len(k) == len(self) {
+			continue // that of the content
+		}
 		r, _, err := getReview(n.tx, k)
 		if err != nil {
 			return "", err
 		}
-		if r.Repo == "" || n.except != nil && n.except(r.Held) {
+		if n.except != nil && n.except(r.Held) {
 			continue
 		}
 		if !n.loose || r.State == Waiting {

@@ -82,15 +82,9 @@ func getReview(tx *bolt.Tx, k []byte) (r Review, ok bool, err error) {
 	return r, true, nil
 }
 
-// putReview keeps the order by time right.
-func putReview(tx *bolt.Tx, r Review) error {
-	k, err := r.key()
-	if err != nil {
-		return err
-	}
-	if err := dropReview(tx, k); err != nil {
-		return err
-	}
+// putReview writes a review in the place of old, which has the same key and is zero
+// when there is none. It keeps the order by time right.
+func putReview(tx *bolt.Tx, k []byte, old, r Review) error {
 	for _, t := range []*time.Time{&r.Since, &r.Due, &r.Told, &r.Left} {
 		*t = t.UTC()
 	}
@@ -98,15 +92,21 @@ func putReview(tx *bolt.Tx, r Review) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(tx.Bucket([]byte(bucketReview)).Put(k, text), tx.Bucket([]byte(bucketDue)).Put(dueKey(r.Due, k), []byte{}))
-}
-
-func dropReview(tx *bolt.Tx, k []byte) error {
-	old, ok, err := getReview(tx, k)
-	if err != nil || !ok {
+	if err := tx.Bucket([]byte(bucketReview)).Put(k, text); err != nil || old.State != "" && old.Due.Equal(r.Due) {
 		return err
 	}
-	return errors.Join(tx.Bucket([]byte(bucketReview)).Delete(k), tx.Bucket([]byte(bucketDue)).Delete(dueKey(old.Due, k)))
+	return errors.Join(dropDue(tx, k, old), tx.Bucket([]byte(bucketDue)).Put(dueKey(r.Due, k), []byte{}))
+}
+
+func dropReview(tx *bolt.Tx, k []byte, old Review) error {
+	return errors.Join(tx.Bucket([]byte(bucketReview)).Delete(k), dropDue(tx, k, old))
+}
+
+func dropDue(tx *bolt.Tx, k []byte, old Review) error {
+	if old.State == "" {
+		return nil
+	}
+	return tx.Bucket([]byte(bucketDue)).Delete(dueKey(old.Due, k))
 }
 
 // queue asks a question, or adds to one that is asked already: it is answered at
@@ -124,8 +124,9 @@ func queue(tx *bolt.Tx, r Review) error {
 	}
 	if !ok {
 		r.State, r.Since = Waiting, r.Due
-		return putReview(tx, r)
+		return putReview(tx, k, old, r)
 	}
+	was := old
 	told, left := !r.Told.IsZero(), r.Left.After(old.Left)
 	if r.Told.After(old.Told) {
 		old.Told = r.Told
@@ -140,7 +141,7 @@ func queue(tx *bolt.Tx, r Review) error {
 	case old.State != Waiting && told, old.State == Condemned && left:
 		old.State, old.Since, old.Due = Waiting, r.Due, r.Due
 	}
-	return putReview(tx, old)
+	return putReview(tx, k, was, old)
 }
 
 // ForItself reports whether it is asked for the sake of a manifest itself, which a
