@@ -140,6 +140,34 @@ func (f folder) size(name string) (int64, error) {
 	return st.Size, nil
 }
 
+// RemoveAll removes a file or a folder with all in it. Most folders hold one file
+// with one of two names: those go in few system calls.
+func (f folder) RemoveAll(name string) error {
+	if f.removeLeaf(name, "link") || f.removeLeaf(name, "data") {
+		return nil
+	}
+	return f.Root.RemoveAll(name)
+}
+
+// removeLeaf reports whether a folder is gone that held this file and nothing else.
+func (f folder) removeLeaf(name, file string) bool {
+	dir, err := f.OpenFile(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	err = unix.Unlinkat(int(dir.Fd()), file, 0)
+	_ = dir.Close() // there is nothing to be lost
+	if err != nil {
+		return false
+	}
+	above, err := f.OpenFile(path.Dir(name), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return false
+	}
+	defer above.Close()
+	return unix.Unlinkat(int(above.Fd()), path.Base(name), unix.AT_REMOVEDIR) == nil
+}
+
 // MkdirAll makes a folder and those above it.
 func (f folder) MkdirAll(name string, mode fs.FileMode) error {
 	if name == "." {
