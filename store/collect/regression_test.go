@@ -3,6 +3,7 @@ package collect
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -196,4 +197,26 @@ func TestABlobThatAClientRemovesIsStillWhatOthersWereToldOf(t *testing.T) {
 		t.Error("within a grace:", ok, err)
 	}
 	s.empties(t)
+}
+
+func TestAReferrerThatAClientRemovesGoesThoughItsSubjectStays(t *testing.T) {
+	s := opened(t)
+	m, other := storetest.New("a"), storetest.New("b")
+	m.MustPut(t, s, "r", "1")
+	referrer := m.Manifests[len(m.Manifests)-1].Descriptor
+	p := m.Publication("r", "moves")
+	p.Root = referrer
+	if _, err := s.Publish(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	other.MustPut(t, s, "r", "moves")
+	s.collect(t)
+	if err := s.Unpublish(t.Context(), "r", referrer.Digest, ledger.Event{By: "test"}, func(string) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	s.settle(t)
+	if _, err := s.OpenContent(t.Context(), referrer.Digest); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its content is here: %v", err)
+	}
+	s.whole(t, "r", m)
 }

@@ -86,7 +86,13 @@ func ignoreFound(err error) error {
 	return err
 }
 
+// ofSubject asks only about what the repository holds: the subject does not say that
+// a referrer that a client removed is there.
 func (n need) ofSubject(h Held) (string, error) {
+	self, err := repoDigestKey(h.Repo, h.Digest)
+	if err != nil || n.g.link.Get(self) == nil {
+		return "", err
+	}
 	subject, err := n.g.subjectOf(h.Digest)
 	if err != nil || subject == "" {
 		return "", err
