@@ -144,10 +144,15 @@ func (c stepContext) Err() error {
 // walk runs the collector and calls at, with a number, before each of its steps: on
 // disk, and of the ledger.
 func (y *yard) walk(t *testing.T, at func(step int)) (Report, error) {
-	var step atomic.Int64 // those who are let in take steps as well
-	next := func() { at(int(step.Add(1)) - 1) }
+	var step atomic.Int64 // those who are let in take steps as well, and after the end
+	var over atomic.Bool
+	defer over.Store(true)
+	next := func() {
+		if !over.Load() {
+			at(int(step.Add(1)) - 1)
+		}
+	}
 	y.stepped = func(string, string) { next() }
-	defer func() { y.stepped = nil }()
 	return Run(stepContext{t.Context(), next}, y.Store, y.o)
 }
 
