@@ -103,6 +103,8 @@ func (s *site) end(ctx context.Context, job ledger.Job, result runResult, failur
 			return err
 		}
 	}
+	// A run reads much of the ledger that is not read again for long.
+	defer s.ledger().Relax(final)
 	return s.ledger().RecordJob(final, job)
 }
 
