@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"lastro/mirror"
 	"lastro/store/layout"
 	"lastro/store/ledger"
 	"lastro/store/storetest"
@@ -219,4 +221,23 @@ func TestAReferrerThatAClientRemovesGoesThoughItsSubjectStays(t *testing.T) {
 		t.Errorf("its content is here: %v", err)
 	}
 	s.whole(t, "r", m)
+}
+
+func TestOnlyWhatARepositoryHoldsIsAskedAboutWithItsSubject(t *testing.T) {
+	s := opened(t)
+	for _, name := range []string{"a", "b", "c", "d", "e"} { // what goes first is a matter of digests
+		m := storetest.New(name)
+		m.MustPut(t, s, "signed", name)
+		plain := *m
+		plain.Manifests = slices.DeleteFunc(slices.Clone(m.Manifests), func(m mirror.Manifest) bool { return m.Subject != nil })
+		plain.MustPut(t, s, "plain", name)
+		s.untag(t, "plain", name)
+	}
+	s.pass(t, grace)
+	s.pass(t, undo)
+	for v, err := range s.Ledger().Reviews(t.Context()) {
+		if err != nil || v.Repo == "plain" {
+			t.Errorf("asked still: %s is %s, %v", v.Held, v.State, err)
+		}
+	}
 }

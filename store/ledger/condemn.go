@@ -119,7 +119,7 @@ func (n need) askParts(a Review) error {
 	if a.Repo == "" {
 		return nil
 	}
-	for _, part := range n.g.below(a.Digest) {
+	for _, part := range n.g.below(a.Repo, a.Digest) {
 		if err := queue(n.tx, Review{Held: Held{a.Repo, part}, Due: n.now, Why: "it is part of " + a.Digest.String()}); err != nil {
 			return err
 		}

@@ -176,7 +176,7 @@ func partsLeft(tx *bolt.Tx, repo string, d digest.Digest, t time.Time) error {
 		return err
 	}
 	why := "it was part of " + d.String()
-	for _, part := range g.below(d) {
+	for _, part := range g.below(repo, d) {
 		if err := queue(tx, Review{Held: Held{repo, part}, Due: t, Why: why}); err != nil {
 			return err
 		}
@@ -184,9 +184,9 @@ func partsLeft(tx *bolt.Tx, repo string, d digest.Digest, t time.Time) error {
 	return queue(tx, Review{Held: Held{"", d}, Due: t, Why: "it left " + repo})
 }
 
-// below are what a manifest refers to, and what refers to it. What cannot be read
-// has no parts to be asked about: nothing is lost by that.
-func (g graph) below(d digest.Digest) (parts []digest.Digest) {
+// below are what a manifest refers to, and what of a repository refers to it. What
+// cannot be read has no parts to be asked about: nothing is lost by that.
+func (g graph) below(repo string, d digest.Digest) (parts []digest.Digest) {
 	self, err := digestKey(d)
 	if err != nil {
 		return nil
@@ -198,8 +198,11 @@ func (g graph) below(d digest.Digest) (parts []digest.Digest) {
 		}
 	}
 	_ = seconds(g.subject, self, func(referrer digest.Digest) error {
-		parts = append(parts, referrer)
-		return nil
+		k, err := repoDigestKey(repo, referrer)
+		if err == nil && g.link.Get(k) != nil {
+			parts = append(parts, referrer)
+		}
+		return err
 	})
 	return parts
 }
@@ -212,7 +215,7 @@ func (l *Ledger) Parts(ctx context.Context, h Held) (parts []Held, err error) {
 	}
 	err = l.inGraph(ctx, func(_ *bolt.Tx, g graph) error {
 		parts = nil
-		for _, d := range g.below(h.Digest) {
+		for _, d := range g.below(h.Repo, h.Digest) {
 			parts = append(parts, Held{h.Repo, d})
 		}
 		return nil
