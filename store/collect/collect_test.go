@@ -84,6 +84,20 @@ func (s *site) again(t *testing.T) {
 	s.open(t)
 }
 
+// crash opens the store as a process leaves it that is killed.
+func (s *site) crash(t *testing.T) {
+	t.Helper()
+	name := filepath.Join(s.dir, "ledger.db")
+	data, err := os.ReadFile(name)
+	if err == nil {
+		err = errors.Join(s.Close(), os.WriteFile(name, data, 0o600))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.open(t)
+}
+
 func (s *site) collect(t *testing.T) Report {
 	t.Helper()
 	r, err := Run(t.Context(), s.Store, s.o)

@@ -241,3 +241,26 @@ func TestOnlyWhatARepositoryHoldsIsAskedAboutWithItsSubject(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsNeededAgainIsTakenBackThoughACrashForgetsWhoWasTold(t *testing.T) {
+	s := opened(t)
+	m := storetest.New("a")
+	m.MustPut(t, s, "r", "1")
+	s.untag(t, "r", "1")
+	s.collect(t)
+	m.MustPut(t, s, "r", "2")
+	s.crash(t)
+	referrer := m.Manifests[len(m.Manifests)-1].Descriptor.Digest
+	if err := s.ServesManifest("r", referrer); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if r := s.pass(t, grace); r.Condemned+r.Deleted > 0 {
+			t.Errorf("%+v", r)
+		}
+	}
+	if r := s.pass(t, time.Second); r.Waiting > 0 {
+		t.Errorf("condemned still: %+v", r)
+	}
+	s.whole(t, "r", m)
+}

@@ -176,7 +176,7 @@ func (n need) doom(h Held, asked time.Time) (r Review, doomed bool, err error) {
 		}
 		return r, true, putReview(n.tx, k, old, r)
 	}
-	stays, err := need{tx: n.tx, g: n.g, now: n.now, loose: true}.of(h)
+	stays, err := need{tx: n.tx, g: n.g, now: n.now, loose: true, asked: map[Held]bool{}}.of(h)
 	if err == nil && stays != "" {
 		r.State, r.Since, r.Due = Waiting, n.now, n.now
 		err = n.end(k, old, r)

@@ -11,13 +11,14 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// need looks for what needs something. Loosely, what is condemned itself needs
-// nothing; strictly, it does until it is gone.
+// need looks for what needs something. Loosely, what is condemned itself, and not
+// needed, needs nothing; strictly, it does until it is gone.
 type need struct {
 	tx    *bolt.Tx
 	g     graph
 	now   time.Time
 	loose bool
+	asked map[Held]bool // of these it is asked just now
 	// except is what does not count either, or nil.
 	except func(Held) bool
 }
@@ -125,7 +126,8 @@ func (n need) holds(h Held) (bool, error) {
 	return n.counts(h)
 }
 
-// counts reports whether h is not condemned, or is all the same.
+// counts reports whether h is not condemned, or needed all the same: that somebody
+// was told of it, which takes it back, is forgotten in a crash.
 func (n need) counts(h Held) (bool, error) {
 	if !n.loose {
 		return true, nil
@@ -138,7 +140,20 @@ func (n need) counts(h Held) (bool, error) {
 		return false, err
 	}
 	r, ok, err := getReview(n.tx, k)
-	return !ok || r.State == Waiting, err
+	if err != nil || !ok || r.State != Condemned {
+		return !ok || r.State == Waiting, err
+	}
+	return n.neededStill(h)
+}
+
+func (n need) neededStill(h Held) (bool, error) {
+	if n.asked[h] {
+		return false, nil
+	}
+	n.asked[h] = true
+	defer delete(n.asked, h)
+	why, err := n.of(h)
+	return why != "", err
 }
 
 // ofContent looks for a repository that serves the digest, as a manifest or as
@@ -233,5 +248,5 @@ func (l *Ledger) Needs(ctx context.Context, hs []Held, now time.Time, except fun
 
 func newNeed(tx *bolt.Tx, now time.Time, loose bool) (need, error) {
 	g, err := readGraph(tx)
-	return need{tx: tx, g: g, now: now, loose: loose}, err
+	return need{tx: tx, g: g, now: now, loose: loose, asked: map[Held]bool{}}, err
 }
