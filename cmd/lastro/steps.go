@@ -27,3 +27,10 @@ func (b steppingBucket) Swap(ctx context.Context, key, etag string, data []byte)
 	b.step("swap", key)
 	return b.Bucket.Swap(ctx, key, etag, data)
 }
+
+func (b steppingBucket) Remove(ctx context.Context, objects []bucket.Info) ([]bucket.Kept, error) {
+	for _, o := range objects {
+		b.step("remove", o.Key)
+	}
+	return b.Bucket.Remove(ctx, objects)
+}

@@ -66,6 +66,18 @@ func (b cutBucket) Swap(ctx context.Context, key, etag string, data []byte) (tag
 	return tag, err
 }
 
+func (b cutBucket) Remove(ctx context.Context, objects []bucket.Info) (kept []bucket.Kept, err error) {
+	err = b.write(func() (err error) { kept, err = b.Bucket.Remove(ctx, objects); return err })
+	return kept, err
+}
+
+func (b cutBucket) Head(ctx context.Context, key string) (bucket.Info, error) {
+	if err := b.read(); err != nil {
+		return bucket.Info{}, err
+	}
+	return b.Bucket.Head(ctx, key)
+}
+
 func (b cutBucket) Load(ctx context.Context, key string) (bucket.Record, error) {
 	if err := b.read(); err != nil {
 		return bucket.Record{}, err

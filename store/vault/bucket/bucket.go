@@ -17,6 +17,7 @@ import (
 type Bucket interface {
 	Reader
 	Writer
+	Remover
 	// String is where the bucket is, as it stands in the configuration.
 	String() string
 }
@@ -29,7 +30,10 @@ type Reader interface {
 	// Get opens a content at an offset. The caller closes the stream and checks the
 	// bytes. An offset at or behind the end gives an empty stream.
 	Get(ctx context.Context, key string, offset int64) (io.ReadCloser, Info, error)
-	// List yields what is stored under a prefix, ordered by key.
+	// Head tells what the place knows of an object without reading it.
+	Head(ctx context.Context, key string) (Info, error)
+	// List yields what is stored under a prefix, ordered by key. SHA256 and
+	// LockedUntil are Head's to tell.
 	List(ctx context.Context, prefix string) iter.Seq2[Info, error]
 }
 
@@ -60,9 +64,13 @@ type Record struct {
 
 // Info describes an object.
 type Info struct {
-	Key      string
-	Size     int64
-	Modified time.Time // by the server's clock
+	Key         string
+	Size        int64
+	Modified    time.Time // by the server's clock
+	ETag        string    // "" where the place has none
+	Version     string    // names these very bytes for ever; "" where the place has none
+	SHA256      string    // hex, by the server's own reckoning; "" if it has none
+	LockedUntil time.Time // nobody removes this version before; zero: not locked
 }
 
 // Object is a content to be stored. Content is read from the start, perhaps

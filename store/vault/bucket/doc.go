@@ -17,6 +17,7 @@
 //     durable and every later read sees it.
 //   - Put never replaces. A key that already holds the same content is success;
 //     one that holds something else is ErrDiffers.
+//   - Remove never removes more than is named, and of a version never another one.
 //   - Of many Swaps from one state, exactly one wins; the others get ErrChanged.
 //   - An error of a write leaves it open whether the write took place, with the
 //     exceptions ErrChanged, ErrDiffers and *ContentError: these changed nothing.

@@ -38,6 +38,9 @@ func Acceptance(t *testing.T, b bucket.Bucket) {
 		{"of many swaps from one state exactly one wins", races},
 		{"of many writers of one content one creates it", putRaces},
 		{"a listing names what lies under a prefix", lists},
+		{"what is removed is gone, and nothing else", removes},
+		{"removing what is not there is done", removesNothing},
+		{"a look tells the size and the time", heads},
 		{"nothing is written once the context ended", ended},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, b) })
@@ -262,11 +265,68 @@ func lists(t *testing.T, b bucket.Bucket) {
 	}
 }
 
+func removes(t *testing.T, b bucket.Bucket) {
+	var all []bucket.Info
+	for i := range 12 {
+		put(t, b, fmt.Sprintf("removes/%02d", i), fmt.Appendf(nil, "content %d", i))
+	}
+	for info, err := range b.List(t.Context(), "removes/") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, info)
+	}
+	named := append(slices.Clone(all[:5]), bucket.Info{Key: all[7].Key}) // by version where there are any, and without
+	if kept, err := b.Remove(t.Context(), named); len(kept) > 0 || err != nil {
+		t.Fatalf("got %v, %v", kept, err)
+	}
+	for i, info := range all {
+		_, err := b.Head(t.Context(), info.Key)
+		if gone := i < 5 || i == 7; gone != errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: got %v, want gone: %v", info.Key, err, gone)
+		}
+	}
+	put(t, b, all[0].Key, []byte("content 0")) // the name is free again
+}
+
+func removesNothing(t *testing.T, b bucket.Bucket) {
+	for range 2 {
+		if kept, err := b.Remove(t.Context(), []bucket.Info{{Key: "none/at/all"}, {Key: "none"}}); len(kept) > 0 || err != nil {
+			t.Errorf("got %v, %v", kept, err)
+		}
+	}
+	if kept, err := b.Remove(t.Context(), nil); len(kept) > 0 || err != nil {
+		t.Errorf("of nothing: got %v, %v", kept, err)
+	}
+}
+
+func heads(t *testing.T, b bucket.Bucket) {
+	data := []byte("looked at")
+	put(t, b, "heads/a", data)
+	info, err := b.Head(t.Context(), "heads/a")
+	if err != nil || info.Key != "heads/a" || info.Size != int64(len(data)) || info.Modified.IsZero() {
+		t.Errorf("got %+v, %v", info, err)
+	}
+	if want := digest.FromBytes(data).Encoded(); info.SHA256 != "" && info.SHA256 != want {
+		t.Errorf("got SHA-256 %s, want %s or none", info.SHA256, want)
+	}
+	if _, err := b.Head(t.Context(), "heads/none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want fs.ErrNotExist", err)
+	}
+}
+
 func ended(t *testing.T, b bucket.Bucket) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := b.Put(ctx, "ended/a", bucket.Bytes([]byte("late"))); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want context.Canceled", err)
+	}
+	put(t, b, "ended/b", []byte("stays"))
+	if _, err := b.Remove(ctx, []bucket.Info{{Key: "ended/b"}}); !errors.Is(err, context.Canceled) {
+		t.Errorf("remove: got %v, want context.Canceled", err)
+	}
+	if _, err := b.Load(t.Context(), "ended/b"); err != nil {
+		t.Errorf("got %v, want it there", err)
 	}
 	if _, err := b.Load(t.Context(), "ended/a"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want nothing stored", err)

@@ -2,6 +2,9 @@ package s3
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -102,7 +105,7 @@ func (b *body) accept(out *api.GetObjectOutput) error {
 		size += b.pos
 	}
 	b.etag = aws.ToString(out.ETag)
-	b.info = bucket.Info{Key: b.key, Size: size, Modified: aws.ToTime(out.LastModified)}
+	b.info = bucket.Info{Key: b.key, Size: size, Modified: aws.ToTime(out.LastModified), ETag: b.etag, Version: versionName(out.VersionId)}
 	return nil
 }
 
@@ -169,12 +172,41 @@ func (b *body) Close() error {
 	return nil
 }
 
+// Head implements Reader.
+func (r *remote) Head(ctx context.Context, key string) (bucket.Info, error) {
+	out, err := r.head(ctx, key)
+	if err != nil {
+		return bucket.Info{}, r.fail("look at", key, err)
+	}
+	return bucket.Info{
+		Key: key, Size: aws.ToInt64(out.ContentLength), Modified: aws.ToTime(out.LastModified), ETag: aws.ToString(out.ETag),
+		Version: versionName(out.VersionId), SHA256: sha256Known(out), LockedUntil: lockOf(out),
+	}, nil
+}
+
+// sha256Known is the server's SHA-256 of the whole object in hex, "" if it has none.
+func sha256Known(out *api.HeadObjectOutput) string {
+	sum, err := base64.StdEncoding.DecodeString(aws.ToString(out.ChecksumSHA256))
+	if err != nil || len(sum) != sha256.Size || out.ChecksumType == types.ChecksumTypeComposite {
+		return ""
+	}
+	return hex.EncodeToString(sum)
+}
+
 // head is what the server knows of an object.
-func (r *remote) head(ctx context.Context, key string) (out *api.HeadObjectOutput, err error) {
+func (r *remote) head(ctx context.Context, key string) (*api.HeadObjectOutput, error) {
+	return r.headVersion(ctx, key, "")
+}
+
+func (r *remote) headVersion(ctx context.Context, key, version string) (out *api.HeadObjectOutput, err error) {
+	in := &api.HeadObjectInput{Bucket: &r.bucket, Key: r.key(key), ChecksumMode: types.ChecksumModeEnabled}
+	if version != "" {
+		in.VersionId = &version
+	}
 	err = retry(ctx, r.o, "look at", key, func(int) error {
 		wctx, dog := watch(ctx, r.o.Idle)
 		defer dog.stop()
-		out, err = r.client.HeadObject(wctx, &api.HeadObjectInput{Bucket: &r.bucket, Key: r.key(key), ChecksumMode: types.ChecksumModeEnabled})
+		out, err = r.client.HeadObject(wctx, in)
 		return stalled(wctx, err)
 	})
 	return out, err

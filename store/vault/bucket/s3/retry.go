@@ -98,7 +98,7 @@ func transient(err error) bool {
 	case s != 0:
 		return false
 	}
-	return errors.Is(err, errStalled) || errors.Is(err, errBroken) || broken(err)
+	return errors.Is(err, errStalled) || errors.Is(err, errBroken) || removable(err) || broken(err)
 }
 
 // broken connections: refused, reset, cut within an answer.

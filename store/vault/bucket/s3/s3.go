@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"path"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -30,6 +31,9 @@ type remote struct {
 	bucket string
 	prefix string
 	o      Options
+
+	mu            sync.Mutex
+	knownVersions *bool // nil: not asked yet
 }
 
 var _ bucket.Bucket = (*remote)(nil)
@@ -75,7 +79,7 @@ func Open(ctx context.Context, name, prefix string, s Settings, o Options) (buck
 		c.HTTPClient = counting{sender(c.HTTPClient, o.Transport), o.Sent}
 		c.Logger = logging.Nop{}
 	})
-	return &remote{client, name, prefix, o}, nil
+	return &remote{client: client, bucket: name, prefix: strings.Trim(prefix, "/"), o: o}, nil
 }
 
 func awsConfig(ctx context.Context, s Settings) (aws.Config, error) {
@@ -178,43 +182,4 @@ func full(err error) bool {
 		return true
 	}
 	return status(err) == http.StatusInsufficientStorage
-}
-
-// List implements Reader.
-func (r *remote) List(ctx context.Context, prefix string) iter.Seq2[bucket.Info, error] {
-	return func(yield func(bucket.Info, error) bool) {
-		full := *r.key(".")
-		if full == "." {
-			full = ""
-		} else {
-			full += "/"
-		}
-		in := &api.ListObjectsV2Input{Bucket: &r.bucket, Prefix: aws.String(full + prefix)}
-		for {
-			page, err := r.page(ctx, in)
-			if err != nil {
-				yield(bucket.Info{}, r.fail("list", prefix, err))
-				return
-			}
-			for _, o := range page.Contents {
-				if !yield(bucket.Info{Key: aws.ToString(o.Key)[len(full):], Size: aws.ToInt64(o.Size), Modified: aws.ToTime(o.LastModified)}, nil) {
-					return
-				}
-			}
-			if !aws.ToBool(page.IsTruncated) || page.NextContinuationToken == nil {
-				return
-			}
-			in.ContinuationToken = page.NextContinuationToken
-		}
-	}
-}
-
-func (r *remote) page(ctx context.Context, in *api.ListObjectsV2Input) (page *api.ListObjectsV2Output, err error) {
-	err = retry(ctx, r.o, "list", aws.ToString(in.Prefix), func(int) error {
-		wctx, dog := watch(ctx, r.o.Idle)
-		defer dog.stop()
-		page, err = r.client.ListObjectsV2(wctx, in)
-		return stalled(wctx, err)
-	})
-	return page, err
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	api "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"lastro/store/vault/bucket/buckettest"
 )
@@ -25,6 +26,22 @@ func TestAnS3ServerIsABucket(t *testing.T) {
 		t.Run("prefix "+prefix, func(t *testing.T) {
 			buckettest.Acceptance(t, openNew(t, s, "b-"+fmt.Sprint(len(prefix)), prefix, Options{}))
 		})
+	}
+}
+
+func TestABucketWithVersionsIsABucket(t *testing.T) {
+	t.Parallel()
+	b := openNew(t, startGateway(t), "versions", "p", Options{})
+	enableVersions(t, b)
+	buckettest.Acceptance(t, b)
+}
+
+func enableVersions(t *testing.T, b *remote) {
+	t.Helper()
+	_, err := b.client.PutBucketVersioning(t.Context(), &api.PutBucketVersioningInput{Bucket: &b.bucket,
+		VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled}})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
