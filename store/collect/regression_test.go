@@ -264,3 +264,29 @@ func TestWhatIsNeededAgainIsTakenBackThoughACrashForgetsWhoWasTold(t *testing.T)
 	}
 	s.whole(t, "r", m)
 }
+
+func TestContentThatARepositoryLeavesOutGoesThoughItWasProtectedThere(t *testing.T) {
+	s := opened(t)
+	m := storetest.Sparse("a")
+	m.MustPut(t, s, "r", "1")
+	left := m.Absent[0]
+	p := ledger.Protection{Name: "p", Repo: "r", Digest: left, Owner: "test", Expires: s.now.Add(time.Hour)}
+	if err := s.Ledger().RecordProtection(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	stray := storetest.New("a") // it has what the sparse one leaves out
+	if err := stray.Ingest(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Settle(); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := stray.Content[left]; !ok {
+		t.Fatal("the two are not of the same image")
+	}
+	s.settle(t)
+	s.whole(t, "r", m)
+	if has, err := s.Disk().Stat(layout.Data(left)); err == nil {
+		t.Errorf("left: %s", has.Name())
+	}
+}

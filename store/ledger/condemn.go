@@ -78,7 +78,11 @@ func (n need) end(k []byte, old, a Review) error {
 		a.State = Waiting
 		return putReview(n.tx, k, old, a)
 	}
-	return dropReview(n.tx, k, old)
+	if err := dropReview(n.tx, k, old); err != nil || !n.leftOut(a.Held) {
+		return err
+	}
+	// While it was asked about, that alone kept the content.
+	return queue(n.tx, Review{Held: Held{"", a.Digest}, Due: n.now, Why: a.Repo + " leaves it out"})
 }
 
 // expires is when the next protection of h ends; zero is never. It ends by itself:
