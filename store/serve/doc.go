@@ -21,7 +21,8 @@
 // A request goes through Parse, Names, Access, and then what is here or what
 // Demand brings. 404 is what is not to be had: an upstream that nobody
 // configured, what no upstream has, and an image that is withheld, which is said.
-// It sends containerd to its next host. 429 with Retry-After and 502 are what
+// What is listed may be more or other than what is here: Lists.
+// 404 sends containerd to its next host. 429 with Retry-After and 502 are what
 // an upstream cannot give now: a client is to come back, and not to go around
 // the mirror.
 package serve

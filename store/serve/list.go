@@ -71,13 +71,7 @@ func (x *exchange) tags() error {
 	if err != nil {
 		return err
 	}
-	if here, err := x.store.Serves(x.repo); err != nil || !here {
-		if err == nil {
-			err = x.unknownName()
-		}
-		return err
-	}
-	names, more, err := x.store.Ledger().TagPage(x.r.Context(), x.repo, p.last, p.limit)
+	names, more, err := x.lists.Tags(x.r.Context(), x.repo, p.last, p.limit)
 	if err != nil {
 		return err
 	}
@@ -99,7 +93,7 @@ func (x *exchange) catalog() error {
 	names, more, last := []string{}, p.limit > 0, p.last
 	for more && len(names) < p.limit {
 		var page []string
-		page, more, err = x.store.Ledger().RepositoryPage(x.r.Context(), last, p.limit-len(names))
+		page, more, err = x.lists.Repositories(x.r.Context(), last, p.limit-len(names))
 		if err != nil {
 			return err
 		}
@@ -113,12 +107,8 @@ func (x *exchange) catalog() error {
 	}{names})
 }
 
-// hides reports whether the catalog is without a repository: it is not for the
-// client, or the ledger knows of it and it is not served yet.
+// hides reports whether the catalog is without a repository, which is not for
+// the client.
 func (x *exchange) hides(repo string) bool {
-	if x.o.Access != nil && !x.o.Access.Visible(x.r, repo) {
-		return true
-	}
-	here, err := x.store.Serves(repo)
-	return err == nil && !here
+	return x.o.Access != nil && !x.o.Access.Visible(x.r, repo)
 }

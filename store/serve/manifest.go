@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 
@@ -88,33 +89,33 @@ func (x *exchange) checkReference() error {
 
 func (x *exchange) localManifest() (*manifest, error) {
 	if x.ByDigest() {
-		return x.served(digest.Digest(x.Ref))
+		return x.served(x.r.Context(), x.repo, digest.Digest(x.Ref))
 	}
-	return x.tagged(x.Ref)
+	return x.tagged(x.r.Context(), x.repo, x.Ref)
 }
 
 // tagged is the manifest that a tag of the repository is at; fs.ErrNotExist.
-func (x *exchange) tagged(tag string) (*manifest, error) {
-	d, err := x.store.Resolve(x.r.Context(), x.repo, tag)
+func (h *Handler) tagged(ctx context.Context, repo, tag string) (*manifest, error) {
+	d, err := h.store.Resolve(ctx, repo, tag)
 	if err != nil {
 		return nil, err
 	}
-	return x.served(d)
+	return h.served(ctx, repo, d)
 }
 
 // served is a manifest that the repository serves; fs.ErrNotExist.
-func (x *exchange) served(d digest.Digest) (*manifest, error) {
-	if err := x.store.ServesManifest(x.repo, d); err != nil {
+func (h *Handler) served(ctx context.Context, repo string, d digest.Digest) (*manifest, error) {
+	if err := h.store.ServesManifest(repo, d); err != nil {
 		return nil, err
 	}
-	if m, ok := x.manifests.get(d); ok {
+	if m, ok := h.manifests.get(d); ok {
 		return m, nil
 	}
-	desc, raw, err := x.store.Manifest(x.r.Context(), "", d)
+	desc, raw, err := h.store.Manifest(ctx, "", d)
 	if err != nil {
 		return nil, err
 	}
 	m := newManifest(desc.MediaType, d, raw)
-	x.manifests.put(m)
+	h.manifests.put(m)
 	return m, nil
 }

@@ -2,8 +2,6 @@ package serve
 
 import (
 	"encoding/json"
-	"errors"
-	"io/fs"
 	"net/url"
 	"slices"
 	"strings"
@@ -20,10 +18,11 @@ const referrersSize = 4<<20 - 256
 // referrers answers from the ledger, as the distribution-spec says: an empty
 // index when there are none.
 func (x *exchange) referrers(subject digest.Digest) error {
-	list, err := x.allReferrers(subject)
+	list, err := x.lists.Referrers(x.r.Context(), x.repo, subject)
 	if err != nil {
 		return err
 	}
+	slices.SortFunc(list, func(a, b ocispec.Descriptor) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
 	kind, last := param(x.r, "artifactType"), digest.Digest(param(x.r, "last"))
 	if kind != "" {
 		x.w.Header().Set("OCI-Filters-Applied", "artifactType")
@@ -63,48 +62,4 @@ func fit(list []ocispec.Descriptor) (part []ocispec.Descriptor, more bool, err e
 		list = []ocispec.Descriptor{}
 	}
 	return list, false, nil
-}
-
-// allReferrers are those that the ledger knows and those of the fallback tag,
-// ordered by digest.
-func (x *exchange) allReferrers(subject digest.Digest) ([]ocispec.Descriptor, error) {
-	list, err := x.store.Referrers(x.r.Context(), x.repo, subject)
-	if err != nil {
-		return nil, err
-	}
-	tagged, err := x.taggedReferrers(subject)
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range tagged {
-		known := slices.ContainsFunc(list, func(k ocispec.Descriptor) bool { return k.Digest == d.Digest })
-		if !known && x.store.ServesManifest(x.repo, d.Digest) == nil {
-			list = append(list, d)
-		}
-	}
-	slices.SortFunc(list, func(a, b ocispec.Descriptor) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
-	return list, nil
-}
-
-// fallbackTag is where the distribution-spec has clients keep the referrers of
-// a subject, where a registry knows none.
-func fallbackTag(subject digest.Digest) string {
-	return subject.Algorithm().String() + "-" + subject.Encoded()[:64]
-}
-
-// taggedReferrers are what the index under the fallback tag lists. What is
-// no such index lists nothing.
-func (x *exchange) taggedReferrers(subject digest.Digest) ([]ocispec.Descriptor, error) {
-	m, err := x.tagged(fallbackTag(subject))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var index ocispec.Index
-	if m.mediaType[0] != ocispec.MediaTypeImageIndex || json.Unmarshal(m.raw, &index) != nil {
-		return nil, nil
-	}
-	return index.Manifests, nil
 }

@@ -48,8 +48,9 @@ func (x *exchange) unknownName() *spec.Refusal {
 func (x *exchange) demanded(err error) error {
 	withheld, isWithheld := errors.AsType[*mirror.WithheldError](err)
 	throttled, isThrottled := errors.AsType[*mirror.ThrottledError](err)
+	_, isSaid := errors.AsType[*spec.Refusal](err)
 	switch {
-	case err == nil, errors.Is(err, fs.ErrNotExist), errors.Is(err, context.Canceled):
+	case err == nil, isSaid, errors.Is(err, fs.ErrNotExist), errors.Is(err, context.Canceled):
 		return err
 	case isWithheld:
 		refusal := x.unknown()

@@ -32,6 +32,9 @@ type Options struct {
 	Names func(ns, name string) (repo string, ok bool)
 	// Demand brings what is not here. nil: what is not here is not here.
 	Demand Demand
+	// Lists makes of what lists what is here that which lists what is served. It
+	// is called once. nil: what is here is listed.
+	Lists func(here Lists) Lists
 	// Pulled is called when a manifest was sent with 200 to a GET. tag is empty
 	// when it was asked for by digest. It must not block. nil: nothing is.
 	Pulled func(r *http.Request, repo, tag string, d digest.Digest)
@@ -58,11 +61,23 @@ type Demand interface {
 	// Manifest is asked for every manifest that a client wants, before the
 	// local one is looked at. Without an error and a descriptor the answer is
 	// what is here, or 404. With a descriptor it is the content that comes with
-	// it. Errors are answered as the package says; there is none while the store has
+	// it. Errors are answered as the package says, a *[spec.Refusal] as it is; there is none while the store has
 	// the manifest itself.
 	Manifest(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error)
 	// Blob is asked for a blob that repo does not serve, or not yet.
 	Blob(ctx context.Context, repo string, d digest.Digest) (mirror.Stream, error)
+}
+
+// Lists tells what there is.
+type Lists interface {
+	// Repositories are the first n names after last, in order, and whether more
+	// follow.
+	Repositories(ctx context.Context, last string, n int) (names []string, more bool, err error)
+	// Tags are the first n tags of a repository after last, in order;
+	// fs.ErrNotExist: there is no such repository.
+	Tags(ctx context.Context, repo, last string, n int) (names []string, more bool, err error)
+	// Referrers are those that repo serves of a subject, each once.
+	Referrers(ctx context.Context, repo string, subject digest.Digest) ([]ocispec.Descriptor, error)
 }
 
 const patience = time.Minute
@@ -71,6 +86,7 @@ const patience = time.Minute
 type Handler struct {
 	store     *store.Store
 	o         Options
+	lists     Lists
 	manifests memory
 }
 
@@ -85,7 +101,12 @@ func New(st *store.Store, o Options) (*Handler, error) {
 	if o.Patience == 0 {
 		o.Patience = patience
 	}
-	return &Handler{store: st, o: o}, nil
+	h := &Handler{store: st, o: o}
+	h.lists = here{h}
+	if o.Lists != nil {
+		h.lists = o.Lists(h.lists)
+	}
+	return h, nil
 }
 
 // apiVersion is what old clients look for.
