@@ -1,6 +1,7 @@
-// Package retention decides which tags go, and why. It is pure: no input or
-// output, no clock, nothing but the standard library. Its caller brings a
-// repository's tags and the time, and carries out what is decided.
+// Package retention decides which tags and which snapshots go, and why. It is pure:
+// no input or output, no clock, nothing but the standard library. Its caller brings
+// a repository's tags, or a vault's snapshots, and the time, and carries out what is
+// decided.
 //
 // Rules only keep. A tag stays when any line of any matching rule keeps it, so
 // the order of rules, lines and tags means nothing, and adding a line to a
@@ -52,4 +53,15 @@
 // rules match, the smallest share holds: no rule can widen what another
 // narrows. What the guard refuses, it refuses whole: a part of a plan that
 // nobody meant is no better than all of it.
+//
+// # Snapshots
+//
+// [DecideSnapshots] is for the snapshots of a vault, by the same ideas: lines only
+// keep, any line is enough, and doubt keeps. last, and the newest of each of so many
+// days, weeks, months and years that have a snapshot, go by the time that a snapshot
+// gives itself; within goes by the clock of the bucket. A snapshot whose own time is
+// later than when the bucket got it, or a week earlier, is not counted and does not
+// go: whoever can write to a vault cannot push good snapshots out by ones with dates
+// of his choice. What is protected stays, the last snapshot stays, and more than a
+// share at once is refused.
 package retention
