@@ -290,3 +290,22 @@ func TestContentThatARepositoryLeavesOutGoesThoughItWasProtectedThere(t *testing
 		t.Errorf("left: %s", has.Name())
 	}
 }
+
+func TestAProtectionDoesNotKeepTheBytesOfWhatAClientRemoved(t *testing.T) {
+	s := opened(t)
+	m := storetest.New("a")
+	if err := m.Ingest(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Publish(t.Context(), m.Publication("r", "")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Unpublish(t.Context(), "r", m.Root.Digest, ledger.Event{By: "test"}, func(string) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	p := ledger.Protection{Name: "p", Repo: "r", Digest: m.Root.Digest, Owner: "test"}
+	if err := s.Ledger().RecordProtection(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	s.empties(t)
+}

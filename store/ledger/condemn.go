@@ -67,22 +67,53 @@ func (n need) end(k []byte, old, a Review) error {
 	if err != nil || why == "" {
 		return err
 	}
-	expires, err := n.expires(a.Held)
+	again, err := n.endsByItself(&a)
 	if err != nil {
 		return err
+	}
+	if again {
+		a.State = Waiting
+		return putReview(n.tx, k, old, a)
+	}
+	if err := dropReview(n.tx, k, old); err != nil || a.Repo == "" {
+		return err
+	}
+	// While it was asked about, that may have been all that kept the content.
+	if why, err = n.ofContent(a.Digest); err != nil || why != "" {
+		return err
+	}
+	return queue(n.tx, Review{Held: Held{"", a.Digest}, Due: n.now, Why: a.Repo + " does not serve it"})
+}
+
+// endsByItself reports whether what keeps a's subject may end without anybody
+// asking then, and sets when it is asked again. What the repository does not hold any
+// more is not kept by what names it.
+func (n need) endsByItself(a *Review) (bool, error) {
+	removed, err := n.removed(a.Held)
+	if removed || err != nil {
+		return false, err
+	}
+	expires, err := n.expires(a.Held)
+	if err != nil {
+		return false, err
 	}
 	if !expires.IsZero() && expires.Before(a.Due) {
 		a.Due = expires
 	}
-	if !expires.IsZero() || a.Root && !a.Early || !a.Left.IsZero() && !a.Gone {
-		a.State = Waiting
-		return putReview(n.tx, k, old, a)
+	return !expires.IsZero() || a.Root && !a.Early || !a.Left.IsZero() && !a.Gone, nil
+}
+
+// removed reports whether h is a manifest that its repository does not hold.
+func (n need) removed(h Held) (bool, error) {
+	if h.Repo == "" {
+		return false, nil
 	}
-	if err := dropReview(n.tx, k, old); err != nil || !n.leftOut(a.Held) {
-		return err
+	k, err := repoDigestKey(h.Repo, h.Digest)
+	if err != nil {
+		return false, err
 	}
-	// While it was asked about, that alone kept the content.
-	return queue(n.tx, Review{Held: Held{"", a.Digest}, Due: n.now, Why: a.Repo + " leaves it out"})
+	self, err := digestKey(h.Digest)
+	return err == nil && n.g.link.Get(k) == nil && n.g.node.Get(self) != nil, err
 }
 
 // expires is when the next protection of h ends; zero is never. It ends by itself:
