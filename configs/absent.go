@@ -7,7 +7,6 @@ import "regexp"
 var absentKeys = map[string]bool{
 	"registry.storage": true,
 	"backup[].keep":    true,
-	"backup[].verify":  true,
 	"backup[].drill":   true,
 	"backup[].sign":    true,
 	"backup[].encrypt": true,

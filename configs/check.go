@@ -52,6 +52,7 @@ func (c *Config) spread() {
 	c.Check.Every = c.Check.Every.named("check")
 	for i := range c.Backup {
 		c.Backup[i].Every = c.Backup[i].Every.named("backup " + c.Backup[i].Name)
+		c.Backup[i].Verify.Every = c.Backup[i].Verify.Every.named("verify " + c.Backup[i].Name)
 	}
 }
 

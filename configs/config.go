@@ -65,7 +65,14 @@ type Check struct {
 // Backup is a vault and when it is written.
 type Backup struct {
 	vault.Settings
-	Every Schedule `yaml:"every" default:"24h" example:"30 2 * * *" doc:"When to back up: a duration, a cron line, or never: by the verb only."`
+	Every  Schedule `yaml:"every" default:"24h" example:"30 2 * * *" doc:"When to back up: a duration, a cron line, or never: by the verb only."`
+	Verify Verify   `yaml:"verify" doc:"When the daemon reads the vault back."`
+}
+
+// Verify says when the daemon verifies a vault, and how much of it it reads.
+type Verify struct {
+	Every Schedule `yaml:"every" default:"24h" example:"30 5 * * *" doc:"When to verify: a duration, a cron line, or never: by the verb only."`
+	Part  int      `yaml:"part" kind:"part" default:"1/30" example:"1/30" doc:"How much of all blobs each run reads and hashes, the longest unread first: with 1/30, thirty runs read everything once. What snapshots need is compared with a listing every time."`
 }
 
 const minimal = `mirror:

@@ -50,6 +50,12 @@ func (d *daemon) announce(ctx context.Context, server *web.Server, cfg *configs.
 		if len(job.Result) > 0 && json.Unmarshal(job.Result, &saved) == nil {
 			vaults = append(vaults, saved.web(b.Name))
 		}
+		if job, err = d.site.job(ctx, jobVerify+b.Name); err != nil {
+			return fmt.Errorf("serve: %w", err)
+		}
+		if known := readBackOf(job); !known.Oldest.IsZero() {
+			server.ReadBack(known.web(b.Name))
+		}
 	}
 	server.Vaults(vaults)
 	return d.announceCheck(ctx, server, cfg)
@@ -137,6 +143,7 @@ type witness interface {
 	Began(web.Job)
 	Ended(web.Run)
 	Snapshot(web.Vault)
+	ReadBack(web.ReadBack)
 	Checked(last web.Check, bytes int64, repaired int)
 	Collected(web.Collect)
 }
@@ -147,6 +154,7 @@ type unseen struct{}
 func (unseen) Began(web.Job)                 {}
 func (unseen) Ended(web.Run)                 {}
 func (unseen) Snapshot(web.Vault)            {}
+func (unseen) ReadBack(web.ReadBack)         {}
 func (unseen) Checked(web.Check, int64, int) {}
 func (unseen) Collected(web.Collect)         {}
 

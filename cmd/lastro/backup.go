@@ -104,55 +104,58 @@ func (c *cli) backupShowCommand() *cobra.Command {
 }
 
 func (c *cli) backupVerifyCommand() *cobra.Command {
-	var snapshot string
-	var all bool
+	var o vault.VerifyOptions
+	var read string
 	cmd := &cobra.Command{
-		Use:   "verify [NAME] [--snapshot ID | --all]",
-		Short: "read and hash everything that a snapshot needs",
+		Use:   "verify [NAME] [--snapshot ID | --all] [--list | --read N/M]",
+		Short: "read and hash what snapshots need",
 		Long: `Verify reads every object that a snapshot (default: the newest) needs, hashes
 it, and lists what is missing or wrong with the images that it hurts. With --all
-it does so for every snapshot; what several of them need is read once. The exit
-code is 4 when a problem was found; the next backup repairs what it can.`,
-		Example: "  lastro backup verify\n  lastro backup verify main --all",
+it does so for every snapshot; what several of them need is read once. With --list
+only records and manifests are read, and blobs are compared with a listing in name
+and length. With --read N/M the N-th of M parts of all blobs of all snapshots is
+read as well: M such runs read everything. The daemon does that by itself (verify:
+in the configuration). The exit code is 4 when a problem was found; the next
+backup repairs what it can.`,
+		Example: "  lastro backup verify\n  lastro backup verify main --all\n  lastro backup verify main --read 1/7",
 		Args:    takes(cobra.MaximumNArgs(1)),
 	}
-	cmd.Flags().StringVar(&snapshot, "snapshot", "", "the snapshot's `id` (default: the newest)")
-	cmd.Flags().BoolVar(&all, "all", false, "verify every snapshot of the vault")
+	f := cmd.Flags()
+	f.StringVar(&o.Snapshot, "snapshot", "", "the snapshot's `id` (default: the newest)")
+	f.BoolVar(&o.All, "all", false, "verify every snapshot of the vault")
+	f.BoolVar(&o.List, "list", false, "compare blobs with a listing, and read none")
+	f.StringVar(&read, "read", "", "read and hash part `N/M` of all blobs of all snapshots")
 	cmd.MarkFlagsMutuallyExclusive("snapshot", "all")
-	cmd.RunE = c.verb(func(ctx context.Context, s *site, args []string) error {
+	cmd.MarkFlagsMutuallyExclusive("snapshot", "read")
+	cmd.MarkFlagsMutuallyExclusive("list", "read")
+	cmd.RunE = c.verb(func(ctx context.Context, s *site, args []string) (err error) {
+		if o.Part, o.Parts, err = readPart(read); err != nil {
+			return err
+		}
 		v, err := s.oneVault(ctx, args)
 		if err != nil {
 			return err
 		}
-		if all {
-			return c.verifyAll(ctx, s, v)
-		}
-		return c.verify(ctx, s, v, snapshot)
+		o.All = o.All || o.Parts > 0
+		return c.verify(ctx, s, v, o)
 	})
 	return cmd
 }
 
-func (c *cli) verify(ctx context.Context, s *site, v *vault.Vault, snapshot string) error {
+func (c *cli) verify(ctx context.Context, s *site, v *vault.Vault, o vault.VerifyOptions) error {
 	bars := c.bars()
-	report, err := s.verify(ctx, v, snapshot, bars)
+	all, err := s.verifyAll(ctx, v, o, bars)
 	bars.Close()
 	if err != nil {
 		return err
 	}
-	if err := c.print(shownVerification(report)); err != nil {
-		return err
+	var result printable = shownVerifications(all)
+	if !o.All && !o.List && len(all.Snapshots) == 1 {
+		one := all.Snapshots[0]
+		one.Requests, one.TookSeconds = all.Requests, all.TookSeconds
+		result = shownVerification(one)
 	}
-	return verdict(v, len(report.Problems))
-}
-
-func (c *cli) verifyAll(ctx context.Context, s *site, v *vault.Vault) error {
-	bars := c.bars()
-	all, err := s.verifyAll(ctx, v, bars)
-	bars.Close()
-	if err != nil {
-		return err
-	}
-	if err := c.print(shownVerifications(all)); err != nil {
+	if err := c.print(result); err != nil {
 		return err
 	}
 	return verdict(v, shownVerifications(all).problems())

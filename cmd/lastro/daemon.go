@@ -3,11 +3,13 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	"lastro/cmd/lastro/internal/schedule"
 	"lastro/configs"
 	"lastro/mirror"
+	"lastro/store/vault"
 )
 
 // jobs lists what the daemon does by itself, and when. Retention is one job a
@@ -36,6 +38,14 @@ func (d *daemon) jobs(cfg *configs.Config) []schedule.Job {
 		}
 		jobs = append(jobs, schedule.Job{Name: jobBackup + b.Name, Next: b.Every.Next, Run: func(ctx context.Context) error {
 			return d.scheduledBackup(ctx, b.Name)
+		}})
+	}
+	for _, b := range cfg.Backup {
+		if b.Verify.Every.Never() {
+			continue
+		}
+		jobs = append(jobs, schedule.Job{Name: jobVerify + b.Name, Next: b.Verify.Every.Next, Run: func(ctx context.Context) error {
+			return d.scheduledVerify(ctx, b)
 		}})
 	}
 	if !cfg.Collect.Every.Never() {
@@ -109,6 +119,34 @@ func (d *daemon) scheduledBackup(ctx context.Context, name string) error {
 	d.log.Info("backup done", "job", jobBackup+name, "snapshot", report.Snapshot, "images", report.Images, "new_blobs", report.NewBlobs, "bytes", report.NewBytes)
 	if n := len(report.Failed); n > 0 {
 		return fmt.Errorf("%d images are not in the snapshot as they are here", n)
+	}
+	return nil
+}
+
+// scheduledVerify reads the part of a vault that is longest unread. Before the first
+// backup there is nothing to read.
+func (d *daemon) scheduledVerify(ctx context.Context, b configs.Backup) error {
+	v, err := d.site.vault(ctx, b.Name)
+	if err != nil {
+		return err
+	}
+	all, err := d.site.verifyAll(ctx, v, vault.VerifyOptions{All: true, Parts: b.Verify.Part}, nil)
+	if errors.Is(err, vault.ErrNoVault) {
+		d.log.Info("nothing to verify: there was no backup yet", "job", jobVerify+b.Name)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, s := range all.Snapshots {
+		for _, p := range s.Problems {
+			d.log.Error("problem in a vault", "job", jobVerify+b.Name, "snapshot", s.Snapshot, "digest", p.Digest, "kind", p.Kind, "images", p.Images, "err", p.Error)
+		}
+	}
+	problems := shownVerifications(all).problems()
+	d.log.Info("verify done", "job", jobVerify+b.Name, "part", all.Part, "parts", all.Parts, "snapshots", len(all.Snapshots), "requests", all.Requests, "problems", problems)
+	if problems > 0 {
+		return fmt.Errorf("%d problems: the next backup repairs what it can", problems)
 	}
 	return nil
 }

@@ -225,21 +225,6 @@ func (s *site) backup(ctx context.Context, name string, p mirror.Progress) (repo
 	return report, err
 }
 
-func (s *site) verify(ctx context.Context, v *vault.Vault, snapshot string, p mirror.Progress) (report vault.Verified, err error) {
-	err = s.record(ctx, jobVerify+v.Name, func() (runResult, error) {
-		report, err = v.Verify(ctx, snapshot, p)
-		result := runResult{failed: len(report.Problems)}
-		if err == nil && len(report.Problems) > 0 {
-			err = problemsError(len(report.Problems))
-		}
-		return result, err
-	})
-	if _, ok := errors.AsType[problemsError](err); ok {
-		err = nil // they are the result, and printed as such
-	}
-	return report, err
-}
-
 // problemsError is how many problems a verification found.
 type problemsError int
 

@@ -38,15 +38,21 @@ func checkedBench(t *testing.T, config string) (b *bench, upstream *sample.Regis
 	}
 	d = aLayer(t, b)
 	file = filepath.Join(b.data(), "registry", layout.Data(d))
+	flip(t, file)
+	return b, upstream, file, d
+}
+
+// flip turns one bit in the middle of a file over.
+func flip(t *testing.T, file string) {
+	t.Helper()
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	raw[len(raw)/2] ^= 4
-	if err := os.WriteFile(file, raw, 0o600); err != nil {
+	if err := errors.Join(os.Chmod(file, 0o600), os.WriteFile(file, raw, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	return b, upstream, file, d
 }
 
 // aLayer is the largest content, which no manifest is.
@@ -179,4 +185,29 @@ func TestTheDaemonChecksUnlessItIsNeverTo(t *testing.T) {
 			t.Errorf("every %s: it counts: %v", every, got)
 		}
 	}
+}
+
+func TestTheDaemonReadsItsVaultsBack(t *testing.T) {
+	dir := t.TempDir()
+	b, _, _, d := checkedBench(t, "  - {name: second, to: 'file://"+dir+"/vault', every: never, verify: {part: 1/1}}\ncheck: {every: never}\n")
+	b.run(t, exitDone, "check", "--repair", "--read", "1/1")
+	b.run(t, exitDone, "backup", "second")
+	flip(t, filepath.Join(dir, "vault/blobs/sha256", d.Encoded()))
+	daemon := start(t, b.command(t, "serve", "--log-level", "info"))
+	admin := daemon.wait(t, `msg="lastro serves".* admin=(\S+)`)[1]
+	daemon.wait(t, `msg="problem in a vault" job="verify second" .*digest=`+regexp.QuoteMeta(d.String())+` kind=corrupt`)
+	daemon.wait(t, `msg="verify done" job="verify second" part=1 parts=1 .* problems=1`)
+	var st status
+	b.read(t, &st, "status")
+	if st.OldestInVaults == nil || !slices.ContainsFunc(st.Problems, func(p string) bool { return strings.HasPrefix(p, "vault second: the last verify") }) {
+		t.Errorf("%+v", st)
+	}
+	_, metrics := get(t, "http://"+admin+"/metrics")
+	for _, want := range []string{`lastro_vault_problems{vault="second"} 1`, `lastro_vault_oldest_unread_seconds{vault="second"} `} {
+		if !strings.Contains(metrics, "\n"+want) {
+			t.Errorf("/metrics has no %s", want)
+		}
+	}
+	b.run(t, exitDone, "backup", "second") // which repairs it
+	b.run(t, exitDone, "backup", "verify", "second", "--read", "1/1")
 }

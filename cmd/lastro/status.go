@@ -42,7 +42,8 @@ type status struct {
 	RPOSeconds *int64       `json:"rpo_seconds"` // age of the newest backup: what a loss now would cost
 	Problems   []string     `json:"problems"`
 
-	OldestUnread *time.Time `json:"oldest_unread"` // when what checks have left unread for longest was read
+	OldestUnread   *time.Time `json:"oldest_unread"`           // when what checks have left unread for longest was read
+	OldestInVaults *time.Time `json:"oldest_unread_in_vaults"` // the same of what verifications of vaults have left
 
 	now time.Time
 }
@@ -145,6 +146,9 @@ func (s *site) vaultStatus(ctx context.Context, name string, st *status) error {
 	case saved.Newest.IsZero():
 		st.Problems = append(st.Problems, fmt.Sprintf("vault %s: there was no backup yet (lastro backup %s)", name, name))
 	}
+	if known := readBackOf(verify).Oldest; !known.IsZero() && (st.OldestInVaults == nil || known.Before(*st.OldestInVaults)) {
+		st.OldestInVaults = new(known.UTC())
+	}
 	if verify.Err != "" {
 		st.Problems = append(st.Problems, fmt.Sprintf("vault %s: the last verify ended with: %s", name, verify.Err))
 	}
@@ -212,6 +216,9 @@ func (st status) restorable() string {
 	verified := "never verified"
 	if st.LastVerify != nil {
 		verified = "last verified " + humanize.RelTime(*st.LastVerify, st.now, "ago", "from now")
+	}
+	if st.OldestInVaults != nil {
+		verified += ", all of it since " + stamp(*st.OldestInVaults)
 	}
 	return fmt.Sprintf("yes: from the backup of %s (%s), %s", stamp(*st.LastBackup), humanize.RelTime(*st.LastBackup, st.now, "ago", "from now"), verified)
 }

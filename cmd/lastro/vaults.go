@@ -12,7 +12,9 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/opencontainers/go-digest"
 
+	"lastro/cmd/lastro/internal/web"
 	"lastro/mirror"
+	"lastro/store/ledger"
 	"lastro/store/vault"
 	"lastro/store/vault/catalog"
 )
@@ -107,20 +109,44 @@ func printProblems(w io.Writer, problems []vault.Problem) {
 	}
 }
 
-// verifyAll verifies every snapshot as one run of the vault's verification.
-func (s *site) verifyAll(ctx context.Context, v *vault.Vault, p mirror.Progress) (all vault.VerifiedAll, err error) {
+// verifyAll verifies several snapshots, or a part, as one run of the vault's
+// verification.
+func (s *site) verifyAll(ctx context.Context, v *vault.Vault, o vault.VerifyOptions, p mirror.Progress) (all vault.VerifiedAll, err error) {
 	err = s.record(ctx, jobVerify+v.Name, func() (runResult, error) {
-		all, err = v.VerifyAll(ctx, p)
-		n := shownVerifications(all).problems()
-		if err == nil && n > 0 {
-			err = problemsError(n)
+		all, err = v.VerifyAll(ctx, o, p)
+		if err != nil {
+			return runResult{}, err
 		}
-		return runResult{failed: n}, err
+		known := readBack{all.OldestRead, shownVerifications(all).problems()}
+		s.witness.ReadBack(known.web(v.Name))
+		result := runResult{record: known, failed: known.Problems}
+		if known.Problems > 0 {
+			return result, problemsError(known.Problems)
+		}
+		return result, nil
 	})
 	if _, ok := errors.AsType[problemsError](err); ok {
 		err = nil // they are the result, and printed as such
 	}
 	return all, err
+}
+
+// readBack is what the ledger keeps of a verification of a vault.
+type readBack struct {
+	Oldest   time.Time `json:"oldest_read"` // when what is longest unread was read, or sent there
+	Problems int       `json:"problems"`
+}
+
+// readBackOf is what a job's record says. What does not read is forgotten.
+func readBackOf(job ledger.Job) (r readBack) {
+	if json.Unmarshal(job.Result, &r) != nil {
+		return readBack{}
+	}
+	return r
+}
+
+func (r readBack) web(name string) web.ReadBack {
+	return web.ReadBack{Name: name, Oldest: r.Oldest, Problems: r.Problems}
 }
 
 // shownVerifications is what a verification found in all snapshots.
@@ -143,7 +169,17 @@ func (a shownVerifications) Print(w io.Writer) error {
 		printProblems(w, v.Problems)
 		fmt.Fprintf(w, "snapshot %s: %d blobs, %s: %d problems\n", v.Snapshot, v.Blobs, size(v.Bytes), len(v.Problems))
 	}
-	_, err := fmt.Fprintf(w, "vault %s: %d snapshots read and hashed in %.1f s: %d problems\n", a.Vault, len(a.Snapshots), a.TookSeconds, a.problems())
+	what := "read and hashed"
+	switch {
+	case a.Parts > 0:
+		what = fmt.Sprintf("listed, and part %d/%d of them read and hashed,", a.Part, a.Parts)
+	case len(a.Snapshots) > 0 && a.Snapshots[0].Read != nil:
+		what = "compared with a listing, nothing but manifests read,"
+	}
+	_, err := fmt.Fprintf(w, "vault %s: %d snapshots %s in %.1f s: %d problems\n", a.Vault, len(a.Snapshots), what, a.TookSeconds, a.problems())
+	if err == nil && !a.OldestRead.IsZero() {
+		_, err = fmt.Fprintf(w, "what is longest unread was read, or sent there, %s\n", stamp(a.OldestRead))
+	}
 	return err
 }
 

@@ -162,7 +162,7 @@ func TestAVerificationTellsSnapshotsApartByTheirForeignLayers(t *testing.T) {
 		t.Fatal(err)
 	}
 	var opened countingBucket
-	all, err := openVault(t, dir, c, func(b bucket.Bucket) bucket.Bucket { opened = counting(b); return opened }).VerifyAll(t.Context(), nil)
+	all, err := openVault(t, dir, c, func(b bucket.Bucket) bucket.Bucket { opened = counting(b); return opened }).VerifyAll(t.Context(), vault.VerifyOptions{All: true}, nil)
 	if err != nil || len(all.Snapshots) != 2 {
 		t.Fatalf("got %+v, %v", all, err)
 	}

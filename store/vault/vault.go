@@ -84,44 +84,46 @@ func Open(ctx context.Context, s Settings, o Options) (*Vault, error) {
 	return v, nil
 }
 
-// What a verification found in a snapshot, and one thing that is wrong there.
+// What a verification is told, what it found in a snapshot, and one thing that is
+// wrong there.
 type (
-	Verified = verify.Report
-	Problem  = verify.Problem
+	VerifyOptions = verify.Options
+	Verified      = verify.Report
+	Problem       = verify.Problem
 )
 
 // Verify reads and hashes everything that a snapshot needs: "" or "latest", an id,
-// or the start of one. What it finds is in the report, in a receipt in the vault,
-// and in its head, from where the next backup repairs what it can. Only a vault
-// that cannot be read is an error. progress may be nil.
+// or the start of one. See VerifyAll.
 func (v *Vault) Verify(ctx context.Context, snapshot string, progress mirror.Progress) (Verified, error) {
-	start, sent := v.Now(), v.requests.Load()
-	r, err := verify.Snapshot(ctx, v.Catalog, snapshot, watched(progress))
-	r.Requests = v.requests.Load() - sent
-	r.TookSeconds = v.Now().Sub(start).Seconds()
-	if err != nil {
-		return r, fmt.Errorf("verify vault %s: %w", v.Name, err)
+	all, err := v.VerifyAll(ctx, VerifyOptions{Snapshot: snapshot}, progress)
+	if len(all.Snapshots) == 0 {
+		return Verified{Format: layout.Format, Vault: v.Name, Problems: []Problem{}, Requests: all.Requests, TookSeconds: all.TookSeconds}, err
 	}
-	return r, nil
+	r := all.Snapshots[0]
+	r.Requests, r.TookSeconds = all.Requests, all.TookSeconds
+	return r, err
 }
 
 // VerifiedAll is what a verification found in all snapshots.
 type VerifiedAll struct {
 	Vault       string     `json:"vault"`
 	Snapshots   []Verified `json:"snapshots"` // oldest first
+	Part        int        `json:"part,omitempty"`
+	Parts       int        `json:"parts,omitempty"`
+	OldestRead  time.Time  `json:"oldest_read,omitzero"` // when what is longest unread in the vault was read and hashed, or sent there
 	Requests    int64      `json:"requests"`
 	TookSeconds float64    `json:"took_seconds"`
 }
 
-// VerifyAll does for every snapshot what Verify does for one. What several of them
-// need is read once.
-func (v *Vault) VerifyAll(ctx context.Context, progress mirror.Progress) (VerifiedAll, error) {
+// VerifyAll verifies what the options name; see verify.Run. progress may be nil.
+func (v *Vault) VerifyAll(ctx context.Context, o VerifyOptions, progress mirror.Progress) (VerifiedAll, error) {
 	start, sent := v.Now(), v.requests.Load()
-	r, err := verify.All(ctx, v.Catalog, watched(progress))
+	r, err := verify.Run(ctx, v.Catalog, o, watched(progress))
+	all := VerifiedAll{v.Name, r.Snapshots, r.Part, o.Parts, r.OldestRead, v.requests.Load() - sent, v.Now().Sub(start).Seconds()}
 	if err != nil {
-		return VerifiedAll{}, fmt.Errorf("verify vault %s: %w", v.Name, err)
+		return all, fmt.Errorf("verify vault %s: %w", v.Name, err)
 	}
-	return VerifiedAll{v.Name, r, v.requests.Load() - sent, v.Now().Sub(start).Seconds()}, nil
+	return all, nil
 }
 
 // What a restore is told, would do, and did.

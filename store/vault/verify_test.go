@@ -35,7 +35,7 @@ func TestAllSnapshotsAreVerifiedInOneReading(t *testing.T) {
 	someSnapshots(t, c, openVault(t, dir, c, nil))
 	var opened countingBucket
 	v := openVault(t, dir, c, func(b bucket.Bucket) bucket.Bucket { opened = counting(b); return opened })
-	all, err := v.VerifyAll(t.Context(), nil)
+	all, err := v.VerifyAll(t.Context(), vault.VerifyOptions{All: true}, nil)
 	if err != nil || len(all.Snapshots) != 4 || all.Vault != "main" || all.Requests == 0 {
 		t.Fatalf("got %+v, %v; want four reports", all, err)
 	}
@@ -128,7 +128,7 @@ func TestAProblemIsReportedInTheSnapshotsThatHaveIt(t *testing.T) {
 			if err := os.Remove(filepath.Join(dir, x.blob(shown))); err != nil {
 				t.Fatal(err)
 			}
-			got, err := v.VerifyAll(t.Context(), nil)
+			got, err := v.VerifyAll(t.Context(), vault.VerifyOptions{All: true}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -158,7 +158,7 @@ func TestAProblemIsReportedInTheSnapshotsThatHaveIt(t *testing.T) {
 func TestAVaultWithoutSnapshotsHasNothingToVerify(t *testing.T) {
 	c := &clock{}
 	v := openVault(t, filepath.Join(t.TempDir(), "vault"), c, nil)
-	if _, err := v.VerifyAll(t.Context(), nil); !errors.Is(err, vault.ErrNoVault) {
+	if _, err := v.VerifyAll(t.Context(), vault.VerifyOptions{All: true}, nil); !errors.Is(err, vault.ErrNoVault) {
 		t.Errorf("got %v, want ErrNoVault", err)
 	}
 }
@@ -173,8 +173,95 @@ func BenchmarkVerifyAll(b *testing.B) {
 		backup(b, v, st)
 	}
 	for b.Loop() {
-		if _, err := v.VerifyAll(b.Context(), nil); err != nil {
+		if _, err := v.VerifyAll(b.Context(), vault.VerifyOptions{All: true}, nil); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestPartByPartEverythingIsRead(t *testing.T) {
+	c := &clock{}
+	dir := filepath.Join(t.TempDir(), "vault")
+	someSnapshots(t, c, openVault(t, dir, c, nil))
+	const parts = 4
+	opened := map[string]int{}
+	began := c.now()
+	for n := 1; n <= parts; n++ {
+		var in countingBucket
+		v := openVault(t, dir, c, func(b bucket.Bucket) bucket.Bucket { in = counting(b); return in })
+		all, err := v.VerifyAll(t.Context(), vault.VerifyOptions{All: true, Parts: parts}, nil)
+		if err != nil || all.Part != n || all.Parts != parts {
+			t.Fatalf("got part %d/%d, %v; want %d", all.Part, all.Parts, err, n)
+		}
+		if late := all.OldestRead.After(began); late != (n == parts) {
+			t.Errorf("part %d: longest unread since %s, the first part was read after %s", n, all.OldestRead, began)
+		}
+		for _, r := range all.Snapshots {
+			if want := fmt.Sprintf("%d/%d", n, parts); r.Part != want || r.Read == nil || r.Read.Blobs >= r.Blobs || r.Read.Blobs == 0 {
+				t.Errorf("got %+v", r)
+			}
+		}
+		for key := range in.gets {
+			opened[key]++
+		}
+	}
+	for _, key := range files(t, dir, "blobs") {
+		if opened[key] == 0 {
+			t.Errorf("%s was never read", key)
+		}
+	}
+}
+
+func TestAPartFindsWhatIsMissingOrShortAnywhere(t *testing.T) {
+	for _, x := range []struct {
+		name, kind string
+		o          vault.VerifyOptions
+		damage     func(file string) error
+	}{
+		{"missing, by a part", "missing", vault.VerifyOptions{All: true, Part: 1, Parts: 999}, os.Remove},
+		{"missing, by a listing", "missing", vault.VerifyOptions{List: true}, os.Remove},
+		{"short, by a listing", "corrupt", vault.VerifyOptions{List: true}, func(file string) error { return os.Truncate(file, 1) }},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			c := &clock{}
+			dir := filepath.Join(t.TempDir(), "vault")
+			v := openVault(t, dir, c, nil)
+			someSnapshots(t, c, v)
+			shared := layout.BlobKey(sharedLayer().desc.Digest)
+			if err := os.Chmod(filepath.Join(dir, shared), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := x.damage(filepath.Join(dir, shared)); err != nil {
+				t.Fatal(err)
+			}
+			all, err := v.VerifyAll(t.Context(), x.o, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			newest := all.Snapshots[len(all.Snapshots)-1]
+			if len(newest.Problems) != 1 || newest.Problems[0].Kind != x.kind || len(newest.Problems[0].Images) == 0 {
+				t.Errorf("got %+v", newest.Problems)
+			}
+			// Once known, it is read whatever part is meant, until it is right.
+			again, err := v.VerifyAll(t.Context(), vault.VerifyOptions{All: true, Part: 2, Parts: 999}, nil)
+			if newest := again.Snapshots[len(again.Snapshots)-1]; err != nil || len(newest.Problems) != 1 || newest.Problems[0].Kind != x.kind {
+				t.Errorf("again: %+v, %v", newest.Problems, err)
+			}
+		})
+	}
+}
+
+func TestAListingProvesNoBytes(t *testing.T) {
+	c := &clock{}
+	v := openVault(t, filepath.Join(t.TempDir(), "vault"), c, nil)
+	someSnapshots(t, c, v)
+	if _, err := v.VerifyAll(t.Context(), vault.VerifyOptions{All: true, List: true}, nil); err != nil {
+		t.Fatal(err)
+	}
+	list, err := v.List(t.Context())
+	for _, s := range list.Snapshots {
+		if err != nil || s.Verified != nil {
+			t.Errorf("%s counts as verified: %v", s.ID, err)
 		}
 	}
 }

@@ -27,6 +27,7 @@ const (
 	KeyIndex     = "index.json"
 	KeyConfig    = "vault/config.json"
 	KeyHead      = "vault/HEAD.json"
+	DirBlobs     = "blobs/"
 	DirSnapshots = "vault/snapshots/"
 	DirVerified  = "vault/verified/"
 )
@@ -123,7 +124,11 @@ type Head struct {
 	Epoch     uint64          `json:"epoch"` // counts the changes
 	Snapshots []Entry         `json:"snapshots"`
 	Damaged   []digest.Digest `json:"damaged,omitempty"` // found by Verify; the next backup repairs them
+	Read      []time.Time     `json:"read,omitempty"`    // when each of so many parts of all blobs was last read and hashed; zero: never
 }
+
+// MaxParts is into how many parts a vault can be divided to be read.
+const MaxParts = 999
 
 // Entry is a snapshot as the head lists it, oldest first.
 type Entry struct {
@@ -151,6 +156,9 @@ func ParseHead(data []byte) (Head, error) {
 		if err := e.check(); err != nil {
 			return Head{}, fmt.Errorf("%w: snapshot %.40q: %w", ErrDamaged, e.ID, err)
 		}
+	}
+	if len(h.Read) > MaxParts {
+		return Head{}, fmt.Errorf("%w: %d parts", ErrDamaged, len(h.Read))
 	}
 	for _, d := range h.Damaged {
 		if err := CheckDigest(d); err != nil {

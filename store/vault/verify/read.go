@@ -161,9 +161,10 @@ func (r *verify) tree(t catalog.Tree, img *image) error {
 // hashAll hashes all blobs, many at once.
 func (r *verify) hashAll(ctx context.Context) error {
 	var bytes int64
-	todo := slices.DeleteFunc(slices.Sorted(maps.Keys(r.needs)), func(d digest.Digest) bool { return r.needs[d].read })
+	todo := slices.DeleteFunc(slices.Sorted(maps.Keys(r.needs)), func(d digest.Digest) bool { return r.needs[d].read || !r.meant(d) })
 	for _, d := range todo {
 		bytes += r.needs[d].size
+		r.needs[d].read = true
 	}
 	r.progress.Plan(len(todo), bytes)
 	g, gctx := errgroup.WithContext(ctx)

@@ -32,12 +32,27 @@ func (r *verify) conclude(s *snapshot) {
 			s.report.Problems = append(s.report.Problems, p)
 		}
 	}
+	r.measure(s, all)
 	var closure digest.Digest
 	s.report.Blobs, s.report.Bytes, closure = layout.Measure(all)
 	if want := s.record.Closure; len(s.report.Problems) == 0 && closure != want {
 		s.report.Problems = append(s.report.Problems, Problem{want, "incomplete", []string{}, fmt.Sprintf("%d blobs are named below the root, the record counts %d", len(all), s.record.Blobs)})
 	}
 	slices.SortFunc(s.report.Problems, func(a, b Problem) int { return cmp.Compare(a.Digest, b.Digest) })
+}
+
+// measure says how much of what a snapshot needs was read, if it was not all.
+func (r *verify) measure(s *snapshot, all map[digest.Digest]int64) {
+	if r.o.whole() {
+		return
+	}
+	s.report.Part, s.report.Read = r.o.part(), new(Amount)
+	for d, size := range all {
+		if r.needs[d].read {
+			s.report.Read.Blobs++
+			s.report.Read.Bytes += size
+		}
+	}
 }
 
 // hurt names the images of a snapshot that need a content.
@@ -55,18 +70,21 @@ func (r *verify) hurt(s *snapshot, d digest.Digest) []string {
 }
 
 // record leaves what was found in the vault.
-func (r *verify) record(ctx context.Context, c layout.Config, reports []Report) error {
+func (r *verify) record(ctx context.Context, c layout.Config, reports []Report) (now layout.Head, err error) {
 	for _, report := range reports {
 		if err := r.receipt(ctx, report); err != nil {
-			return err
+			return now, err
 		}
 	}
-	return r.ChangeHead(ctx, c, func(h *layout.Head) {
+	err = r.ChangeHead(ctx, c, func(h *layout.Head) {
 		for _, report := range reports {
 			note(h.Snapshots, report)
 		}
 		h.Damaged = r.damaged(h.Damaged)
+		h.Read = r.o.parts(h.Read, r.began)
+		now = *h
 	})
+	return now, err
 }
 
 func (r *verify) receipt(ctx context.Context, report Report) error {
@@ -79,14 +97,16 @@ func (r *verify) receipt(ctx context.Context, report Report) error {
 	return err
 }
 
-// note keeps when a snapshot was found right.
+// note keeps when a snapshot was read whole and found right.
 func note(entries []layout.Entry, report Report) {
 	for i, e := range entries {
 		if e.ID != report.Snapshot {
 			continue
 		}
-		entries[i].Verified = time.Time{}
-		if len(report.Problems) == 0 {
+		switch {
+		case len(report.Problems) > 0:
+			entries[i].Verified = time.Time{}
+		case report.Read == nil:
 			entries[i].Verified = report.Time
 		}
 	}
@@ -98,8 +118,10 @@ func (r *verify) damaged(list []digest.Digest) []digest.Digest {
 	for _, d := range list {
 		set[d] = true
 	}
-	for d := range r.needs {
-		r.settle(set, d)
+	for d, n := range r.needs {
+		if _, bad := r.problems[d]; bad || n.read {
+			r.settle(set, d)
+		}
 	}
 	for g := range r.segments {
 		r.settle(set, g.Digest)

@@ -52,6 +52,8 @@
 //	| `lastro_data_size_bytes` | gauge | | size of that disk |
 //	| `lastro_vault_snapshots` | gauge | vault | snapshots in a vault |
 //	| `lastro_vault_snapshot_age_seconds` | gauge | vault | age of the newest: what a loss now would cost |
+//	| `lastro_vault_oldest_unread_seconds` | gauge | vault | for how long what is longest unread there was not read and hashed |
+//	| `lastro_vault_problems` | gauge | vault | problems that its last verification found |
 //	| `lastro_collect_condemned` | gauge | | digests that nothing needs, served until they are deleted or somebody asks for them |
 //	| `lastro_collect_kept_by_doubt` | gauge | | what the last run kept because something could not be read or decided |
 //	| `lastro_collect_deleted_total` | counter | | digests that were deleted |

@@ -49,6 +49,7 @@ func busy(t *testing.T) *Server {
 	s.Ended(Run{Job: debian, Started: fixed().Add(-time.Minute), Ended: fixed(), Bytes: 1000, Requests: 12})
 	s.Began(backup)
 	s.Vaults([]Vault{{Name: "main", Snapshots: 4, Newest: fixed().Add(-time.Hour)}, {Name: "new"}})
+	s.ReadBack(ReadBack{Name: "main", Oldest: fixed().Add(-24 * time.Hour)})
 	s.Collected(Collect{Waiting: 1, Deleted: 1, FreedBytes: 1, TakenBack: 1})
 	s.Checked(Check{Ended: fixed(), Succeeded: fixed(), Oldest: fixed(), Problems: map[string]int{"corrupt": 1}}, 1<<20, 1)
 	handler := s.Instrument(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") }))
@@ -305,6 +306,25 @@ func TestTheAgeOfASnapshotGrows(t *testing.T) {
 	s.Snapshot(Vault{Name: "empty", Snapshots: 1, Newest: now})
 	if got := value(t, s, "lastro_vault_snapshot_age_seconds", "vault=empty"); got != 0 {
 		t.Errorf("age of a new one: got %v, want 0", got)
+	}
+}
+
+func TestWhatIsLongestUnreadInAVaultGetsOlder(t *testing.T) {
+	now := fixed()
+	s := New(Options{Now: func() time.Time { return now }})
+	s.Vaults([]Vault{{Name: "main"}, {Name: "unread"}})
+	s.ReadBack(ReadBack{Name: "main", Oldest: now, Problems: 2})
+	s.ReadBack(ReadBack{Name: "gone", Oldest: now, Problems: 1})
+	now = now.Add(time.Hour)
+	for series, want := range map[string]float64{"main": 3600, "unread": -1, "gone": -1} {
+		if got := value(t, s, "lastro_vault_oldest_unread_seconds", "vault="+series); got != want {
+			t.Errorf("%s: got %v, want %v", series, got, want)
+		}
+	}
+	for series, want := range map[string]float64{"main": 2, "unread": -1, "gone": -1} {
+		if got := value(t, s, "lastro_vault_problems", "vault="+series); got != want {
+			t.Errorf("problems of %s: got %v, want %v", series, got, want)
+		}
 	}
 }
 
