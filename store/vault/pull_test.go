@@ -426,9 +426,9 @@ func TestWhatIsNotThereToBeServedIsSaid(t *testing.T) {
 	}
 }
 
-// TestTheFirstPullTakesLessThanTwoSecondsAtAnySize asks a vault of 2,000
+// TestTheFirstPullTakesAsManyRequestsAtAnySize asks a vault of 2,000
 // repositories and 20,000 tags whose every answer takes 50 ms.
-func TestTheFirstPullTakesLessThanTwoSecondsAtAnySize(t *testing.T) {
+func TestTheFirstPullTakesAsManyRequestsAtAnySize(t *testing.T) {
 	dir := t.TempDir()
 	many(t, dir, 2_000, 10)
 	began := time.Now()
@@ -440,9 +440,10 @@ func TestTheFirstPullTakesLessThanTwoSecondsAtAnySize(t *testing.T) {
 	if got.Status != http.StatusOK || blob.Body != string(layer.raw) {
 		t.Fatalf("got %d and %d", got.Status, blob.Status)
 	}
-	t.Logf("from nothing to the first layer in %s, by %d requests", took, len(p.bucket.taken()))
-	if took > 2*time.Second {
-		t.Errorf("it took %s", took)
+	asked := p.bucket.taken()
+	t.Logf("from nothing to the first layer in %s, by %d requests", took, len(asked))
+	if len(asked) > 8 {
+		t.Errorf("it takes %d requests: %q", len(asked), asked)
 	}
 }
 
