@@ -85,7 +85,7 @@ func webJobs(cfg *configs.Config) []web.Job {
 		jobs = append(jobs, webJob(jobRetain+r.Match))
 	}
 	for _, b := range cfg.Backup {
-		jobs = append(jobs, webJob(jobBackup+b.Name), webJob(jobVerify+b.Name))
+		jobs = append(jobs, webJob(jobBackup+b.Name), webJob(jobVerify+b.Name), webJob(jobRehydrate+b.Name))
 	}
 	if !cfg.Check.Every.Never() {
 		jobs = append(jobs, webJob(jobCheck))

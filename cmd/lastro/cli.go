@@ -96,7 +96,7 @@ func (c *cli) verbs() []func() *cobra.Command {
 	}
 }
 
-func (c *cli) checkFlags(*cobra.Command, []string) error {
+func (c *cli) checkFlags(cmd *cobra.Command, _ []string) error {
 	if c.output != "text" && c.output != "json" {
 		return usageError{fmt.Errorf("--output %q is neither text nor json", c.output)}
 	}
@@ -107,7 +107,7 @@ func (c *cli) checkFlags(*cobra.Command, []string) error {
 	if c.logLevel != "" && level.UnmarshalText([]byte(c.logLevel)) != nil {
 		return usageError{fmt.Errorf("--log-level %q is none of debug, info, warn, error", c.logLevel)}
 	}
-	return nil
+	return c.refuseWhileReading(cmd)
 }
 
 // logger writes to stderr, from the level asked for, else from def up.

@@ -56,17 +56,20 @@ func (d *daemon) registryHandler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.demand = demand.New(func() *mirror.Engine { return s.engine(nil) }, func() *mirror.Directory { return s.served().rules }, demand.Options{Log: d.log})
+	s.elsewhere.demand = demand.New(func() *mirror.Engine { return s.engine(nil) }, func() *mirror.Directory { return s.served().rules }, demand.Options{Log: d.log})
 	d.pushes = pushes
 	names := demand.Names{
-		Rules:   func() *mirror.Directory { return s.served().rules },
-		Known:   func(host string) bool { _, ok := s.cfg().Upstreams[host]; return ok },
-		Here:    func(repo string) bool { return s.served().pushes.pushable(repo) || s.holds(repo) },
+		Rules: func() *mirror.Directory { return s.served().rules },
+		Known: func(host string) bool { _, ok := s.cfg().Upstreams[host]; return ok },
+		Here: func(repo string) bool {
+			return s.served().pushes.pushable(repo) || s.elsewhere.has(repo) || s.holds(repo)
+		},
 		Default: func() string { return s.cfg().Registry.DefaultUpstream },
 	}
-	return serve.New(s.store, serve.Options{
-		Log: d.log, Now: d.now, Access: d.front.guard, Names: names.Find, Demand: d.demand, Pulled: s.notePull, Push: pushes,
+	h, err := serve.New(s.store, serve.Options{
+		Log: d.log, Now: d.now, Access: d.front.guard, Names: names.Find, Demand: &s.elsewhere, Lists: s.elsewhere.lists, Pulled: s.notePull, Push: s.elsewhere.readOnly(pushes),
 	})
+	return s.elsewhere.parts(h), err
 }
 
 // holds reports whether a repository is here. What cannot be said is left to
@@ -79,6 +82,9 @@ func (s *site) holds(repo string) bool {
 // notePull remembers that a client pulled an image. What only looks at images
 // does not use them.
 func (s *site) notePull(r *http.Request, repo, tag string, d digest.Digest) {
+	if v := s.elsewhere.vault.Load(); v != nil && !v.rehydrate {
+		return // what is here is not what was pulled
+	}
 	if !matches(s.served().scanners, r.UserAgent()) {
 		s.ledger().NotePull(repo, tag, d, s.now())
 	}

@@ -45,6 +45,8 @@ type status struct {
 	OldestUnread   *time.Time `json:"oldest_unread"`           // when what checks have left unread for longest was read
 	OldestInVaults *time.Time `json:"oldest_unread_in_vaults"` // the same of what verifications of vaults have left
 
+	FromVault *servedStatus `json:"from_vault"` // what a daemon with --from-vault answers out of; null: it serves its own
+
 	now time.Time
 }
 
@@ -57,7 +59,7 @@ type ruleStatus struct {
 }
 
 func (s *site) status(ctx context.Context) (status, error) {
-	st := status{Rules: []ruleStatus{}, Problems: []string{}, now: s.now()}
+	st := status{Rules: []ruleStatus{}, Problems: []string{}, FromVault: s.elsewhere.status(), now: s.now()}
 	for _, m := range s.cfg().Mirror {
 		if m.Every.Never() {
 			continue // it is as complete as it is asked to be
@@ -183,6 +185,9 @@ func (st status) Print(w io.Writer) error {
 		if r.Checked != nil && (oldest.IsZero() || r.Checked.Before(oldest)) {
 			oldest = *r.Checked
 		}
+	}
+	if st.FromVault != nil {
+		fmt.Fprintf(w, "serving    %s\n", st.FromVault)
 	}
 	fmt.Fprintf(w, "complete   %d of %d rules, %d images\n", complete, len(st.Rules), images)
 	fmt.Fprintf(w, "as of      %s\n", stamp(oldest))

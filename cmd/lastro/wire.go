@@ -29,7 +29,8 @@ type site struct {
 	now   func() time.Time
 	step  func(op, subject string)
 
-	witness witness // of runs; set before the first
+	witness   witness   // of runs; set before the first
+	elsewhere elsewhere // what is not here is asked for there
 
 	config  atomic.Pointer[configs.Config] // replaced on reload
 	serving atomic.Pointer[served]         // what it says of serving

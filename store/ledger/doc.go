@@ -42,7 +42,6 @@
 //	  name     name ␀ repo ␀ D     protection, JSON
 //	  digest   repo ␀ D name       empty: the manifest has a protection of that name
 //	hold       repo ␀ tag          hold, JSON: the tag was rolled back, and stays
-//	self       id                  what this ledger is called among all
 //
 // # Guarantees
 //
@@ -114,7 +113,7 @@
 //	{"ledger":{"format":1,"time":T,"events":N}}   first; N is the newest event's number
 //	{"event":{"seq":N, …}}                        in the order of recording
 //	{"absent"|"checked"|"known"|"asked"|"pulled":{"repo", "tag" or "digest", "time"}}
-//	{"self":"…"}  {"job":{…}}  {"held":{"vault","digest"}}  {"protection":{…}}  {"hold":{…}}  {"pulls_since":T}
+//	{"job":{…}}  {"held":{"vault","digest"}}  {"protection":{…}}  {"hold":{…}}  {"pulls_since":T}
 //	{"end":{"facts":N}}                           last: how many there were
 //
 // Read transactions are short. Iterators read a page, end the transaction and

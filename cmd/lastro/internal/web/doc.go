@@ -59,6 +59,11 @@
 //	| `lastro_collect_deleted_total` | counter | | digests that were deleted |
 //	| `lastro_collect_freed_bytes_total` | counter | | bytes of content that were deleted |
 //	| `lastro_collect_taken_back_total` | counter | | condemned digests that somebody asked for |
+//	| `lastro_rehydrate_images` | gauge | | images of the snapshot that is restored behind the pulls; 0: none is |
+//	| `lastro_rehydrate_restored_images` | gauge | | those of them that are here |
+//	| `lastro_rehydrate_failed_images` | gauge | | those that the vault does not have whole, known at the end |
+//	| `lastro_rehydrate_fetched_bytes` | gauge | | bytes that were fetched for it since the start |
+//	| `lastro_rehydrate_done` | gauge | | 1 when it is done, and the daemon is one like any other |
 //	| `lastro_check_last_end_timestamp_seconds` | gauge | | when the last check of the store ended, whatever it found |
 //	| `lastro_check_last_success_timestamp_seconds` | gauge | | when the last check ended that left no problem but waste |
 //	| `lastro_check_problems` | gauge | kind | problems that it left; orphaned and abandoned are waste that hurts nobody |
@@ -67,7 +72,7 @@
 //	| `lastro_check_repaired_total` | counter | | problems that checks healed |
 //
 // The labels have few values, whatever clients ask for. The kind of a job is
-// sync, retain, collect, backup, verify or check; that of a problem one of package check's.
+// sync, retain, collect, backup, verify, rehydrate or check; that of a problem one of package check's.
 // Name and vault are names in the configuration, or "other", of a job that is
 // the only one of its kind the kind, and "ledger" of the ledger's check of itself. The kind of a request is base, catalog, manifest, blob, tags,
 // referrers, upload or other; method and code are those that HTTP knows,

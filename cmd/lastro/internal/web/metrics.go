@@ -26,6 +26,8 @@ type metrics struct {
 
 	collect *collectMetrics
 
+	rehydrate *rehydrateMetrics
+
 	upstreams *upstreamMetrics
 	front     *frontMetrics
 }
@@ -47,6 +49,8 @@ func newMetrics(s *Server) *metrics {
 		check:    newCheckMetrics(s.o.Now),
 		collect:  newCollectMetrics(),
 
+		rehydrate: newRehydrateMetrics(),
+
 		upstreams: newUpstreamMetrics(s.o),
 		front:     newFrontMetrics(s.o),
 	}
@@ -59,7 +63,7 @@ func newMetrics(s *Server) *metrics {
 
 func (m *metrics) all() []prometheus.Collector {
 	all := []prometheus.Collector{m.build, m.ready, m.reloads, m.reloaded, m.requests, m.took, m.inFlight, m.sent, m.stock, m.vault, m.upstreams, m.front}
-	return append(append(append(all, m.jobs.all()...), m.check.all()...), m.collect.all()...)
+	return append(append(append(append(all, m.jobs.all()...), m.check.all()...), m.collect.all()...), m.rehydrate.all()...)
 }
 
 // Reloaded counts a reading of the configuration.
