@@ -688,12 +688,12 @@ func (m *machine) protect(t *rapid.T) {
 }
 
 func (m *machine) unprotect(t *rapid.T) {
-	for h := range m.protections {
-		must(t, m.Ledger().RemoveProtection(t.Context(), "p", h.Repo, h.Digest, "model"))
-		delete(m.protections, h)
-		return
+	if len(m.protections) == 0 {
+		t.Skip("no protections")
 	}
-	t.Skip("no protections")
+	h := slices.SortedFunc(maps.Keys(m.protections), func(x, y ledger.Held) int { return strings.Compare(x.String(), y.String()) })[0]
+	must(t, m.Ledger().RemoveProtection(t.Context(), "p", h.Repo, h.Digest, "model"))
+	delete(m.protections, h)
 }
 
 func (m *machine) collect(t *rapid.T) { m.run(t) }
@@ -879,9 +879,21 @@ func (m *machine) settle(t *rapid.T) {
 		}
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(state{}), cmpopts.EquateEmpty()); diff != "" {
-		t.Fatalf("left on disk (-want +got):\n%s", diff)
+		t.Fatalf("left on disk (-want +got):\n%s\nreviews:\n%s", diff, m.reviews(t))
 	}
 	m.checkLedger(t, got)
+}
+
+// reviews are what is asked about, and what needs it, for people.
+func (m *machine) reviews(t *rapid.T) string {
+	var all strings.Builder
+	for v, err := range m.Ledger().Reviews(t.Context()) {
+		must(t, err)
+		whys, err := m.Ledger().Needs(t.Context(), []ledger.Held{v.Held}, m.now, nil)
+		must(t, err)
+		fmt.Fprintf(&all, "%s: %+v: %q\n", m.name(v.Held), v, whys)
+	}
+	return all.String()
 }
 
 // checkLedger compares the graph with what is on disk, and with a new one.

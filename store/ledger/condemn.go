@@ -103,17 +103,13 @@ func (n need) endsByItself(a *Review) (bool, error) {
 	return !expires.IsZero() || a.Root && !a.Early || !a.Left.IsZero() && !a.Gone, nil
 }
 
-// removed reports whether h is a manifest that its repository does not hold.
+// removed reports whether h is no manifest that its repository holds.
 func (n need) removed(h Held) (bool, error) {
 	if h.Repo == "" {
 		return false, nil
 	}
 	k, err := repoDigestKey(h.Repo, h.Digest)
-	if err != nil {
-		return false, err
-	}
-	self, err := digestKey(h.Digest)
-	return err == nil && n.g.link.Get(k) == nil && n.g.node.Get(self) != nil, err
+	return err == nil && n.g.link.Get(k) == nil, err
 }
 
 // expires is when the next protection of h ends; zero is never. It ends by itself:
