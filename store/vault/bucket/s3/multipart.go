@@ -171,7 +171,7 @@ func (u *upload) complete(ctx context.Context, sum string, when condition) error
 		if attempt > 1 && code(err) == "NoSuchUpload" {
 			return u.r.same(ctx, u.key, u.o)
 		}
-		return stalled(wctx, err)
+		return stalled(wctx, when.refused(err))
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -32,6 +33,7 @@ type remote struct {
 	prefix string
 	o      Options
 
+	without       atomic.Pointer[bucket.Lacks] // nil: nothing is known
 	mu            sync.Mutex
 	knownVersions *bool // nil: not asked yet
 }
@@ -158,8 +160,8 @@ func (r *remote) explain(err error) error {
 		return fmt.Errorf("%w: check s3.credentials and what they may do with the bucket: %w", fs.ErrPermission, err)
 	case full(err):
 		return fmt.Errorf("%w: %w", bucket.ErrFull, err)
-	case s == http.StatusNotImplemented:
-		return fmt.Errorf("the server lacks conditional writes or checksums, which a vault needs: %w", err)
+	case s == http.StatusNotImplemented && !errors.Is(err, bucket.ErrNoConditions):
+		return fmt.Errorf("the server lacks something that a vault needs (checksums, multipart uploads): %w", err)
 	case s == 0:
 		return unreachable(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -24,6 +25,14 @@ import (
 type condition struct {
 	absent bool   // nothing there
 	etag   string // exactly this state there
+}
+
+// refused says so when it is the condition that the server does not know.
+func (c condition) refused(err error) error {
+	if status(err) == http.StatusNotImplemented && c != (condition{}) {
+		return fmt.Errorf("%w: %w", bucket.ErrNoConditions, err)
+	}
+	return err
 }
 
 // Put implements Writer.
@@ -46,6 +55,12 @@ func (r *remote) Replace(ctx context.Context, key string, o bucket.Object) error
 func (r *remote) put(ctx context.Context, key string, o bucket.Object, when condition) (bool, error) {
 	if err := o.Check(); err != nil {
 		return false, err
+	}
+	if when.absent && r.lacks().Conditions {
+		if err := r.same(ctx, key, o); status(err) != http.StatusNotFound {
+			return false, err
+		}
+		when = condition{}
 	}
 	if o.Size > partSize {
 		return r.putLarge(ctx, key, o, when)
@@ -92,7 +107,7 @@ func (r *remote) putOnce(ctx context.Context, key string, o bucket.Object, sum [
 	}
 	out, err := r.client.PutObject(wctx, in, signedAs(hex.EncodeToString(sum)))
 	if err != nil {
-		return "", stalled(wctx, err)
+		return "", stalled(wctx, when.refused(err))
 	}
 	return aws.ToString(out.ETag), nil
 }
@@ -120,8 +135,15 @@ func sha256Of(o bucket.Object) ([]byte, error) {
 func (r *remote) Swap(ctx context.Context, key, old string, data []byte) (etag string, err error) {
 	o := bucket.Bytes(data)
 	sum := sha256.Sum256(data)
+	when := condition{absent: old == "", etag: old}
+	if r.lacks().Conditions {
+		if err := r.look(ctx, key, old); err != nil {
+			return "", r.fail("write", key, err)
+		}
+		when = condition{}
+	}
 	err = retry(ctx, r.o, "replace", key, func(attempt int) error {
-		etag, err = r.putOnce(ctx, key, o, sum[:], condition{absent: old == "", etag: old})
+		etag, err = r.putOnce(ctx, key, o, sum[:], when)
 		if s := status(err); s != http.StatusPreconditionFailed && (s != http.StatusNotFound || code(err) == "NoSuchBucket") {
 			return err
 		}
@@ -163,7 +185,7 @@ func (r *remote) same(ctx context.Context, key string, o bucket.Object) error {
 	if err != nil {
 		return err
 	}
-	if known == "" {
+	if known == "" || r.lacks().Checksums {
 		return r.sameBytes(ctx, key, o)
 	}
 	if known != ours {

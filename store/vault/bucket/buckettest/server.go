@@ -1,0 +1,206 @@
+package buckettest
+
+import (
+	"crypto/md5"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Server is a small S3 server in memory that may be told to lie. It knows one bucket
+// whatever its name is, and checks no signatures.
+type Server struct {
+	IgnoreNoneMatch  bool // accepts If-None-Match and overwrites
+	IgnoreMatch      bool // accepts If-Match and overwrites
+	RefuseConditions bool // knows neither, and says so (501)
+	IgnoreChecksum   bool // believes any SHA-256 of what it stores, and repeats it
+	HideNew          bool // lists nothing
+	Racy             bool // looks, waits for another writer, and writes
+	StoreRefused     bool // says that a condition did not hold, and writes
+	KeepRemoved      bool // says that it removed, and did not
+	// Ahead is how far its clock goes before.
+	Ahead time.Duration
+	// Seen is called for each request; a status above zero is its answer, with a code.
+	Seen func(r *http.Request) (status int, code string)
+
+	mu      sync.Mutex
+	objects map[string]object
+	waiting chan struct{} // a writer who has looked
+}
+
+type object struct {
+	data   []byte
+	header http.Header
+	at     time.Time
+}
+
+func (o object) etag() string { return fmt.Sprintf("%q", fmt.Sprintf("%x", md5.Sum(o.data))) }
+
+// Keys is what is stored, in order.
+func (s *Server) Keys() (keys []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key := range s.objects {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// Header is how an object was written.
+func (s *Server) Header(key string) http.Header {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.objects[key].header
+}
+
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	if s.Seen != nil {
+		if status, code := s.Seen(r); status > 0 {
+			refuse(w, status, code)
+			return
+		}
+	}
+	_, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	switch q := r.URL.Query(); {
+	case q.Has("versioning"):
+		fmt.Fprint(w, "<VersioningConfiguration/>")
+	case q.Has("object-lock"):
+		refuse(w, 404, "ObjectLockConfigurationNotFoundError")
+	case q.Has("delete"):
+		s.remove(w, body)
+	case q.Has("list-type"):
+		s.list(w, q.Get("prefix"))
+	case r.Method == http.MethodPut:
+		s.put(w, r, key, body)
+	default:
+		s.get(w, key)
+	}
+}
+
+func refuse(w http.ResponseWriter, status int, code string) {
+	w.WriteHeader(status)
+	fmt.Fprintf(w, "<Error><Code>%s</Code><Message>as told</Message></Error>", code)
+}
+
+func (s *Server) put(w http.ResponseWriter, r *http.Request, key string, body []byte) {
+	sum := sha256.Sum256(body)
+	if want := r.Header.Get("X-Amz-Checksum-Sha256"); want != "" && want != base64.StdEncoding.EncodeToString(sum[:]) && !s.IgnoreChecksum {
+		refuse(w, 400, "BadDigest")
+		return
+	}
+	if s.RefuseConditions && (r.Header.Get("If-None-Match") != "" || r.Header.Get("If-Match") != "") {
+		refuse(w, 501, "NotImplemented")
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.allowed(r, key) {
+		refuse(w, 412, "PreconditionFailed")
+		if s.StoreRefused {
+			s.objects[key] = object{body, r.Header.Clone(), time.Now()}
+		}
+		return
+	}
+	if s.Racy {
+		s.meet()
+	}
+	if s.objects == nil {
+		s.objects = map[string]object{}
+	}
+	o := object{body, r.Header.Clone(), time.Now().Add(s.Ahead)}
+	s.objects[key] = o
+	w.Header().Set("ETag", o.etag())
+}
+
+// meet waits a little, without the lock, for another writer who has looked as well.
+func (s *Server) meet() {
+	if s.waiting != nil {
+		close(s.waiting)
+		s.waiting = nil
+		return
+	}
+	mine := make(chan struct{})
+	s.waiting = mine
+	s.mu.Unlock()
+	select {
+	case <-mine:
+	case <-time.After(20 * time.Millisecond):
+	}
+	s.mu.Lock()
+	if s.waiting == mine {
+		s.waiting = nil
+	}
+}
+
+func (s *Server) allowed(r *http.Request, key string) bool {
+	o, there := s.objects[key]
+	if r.Header.Get("If-None-Match") == "*" && there && !s.IgnoreNoneMatch {
+		return false
+	}
+	match := r.Header.Get("If-Match")
+	return match == "" || s.IgnoreMatch || there && match == o.etag()
+}
+
+func (s *Server) get(w http.ResponseWriter, key string) {
+	s.mu.Lock()
+	o, there := s.objects[key]
+	s.mu.Unlock()
+	if !there {
+		refuse(w, 404, "NoSuchKey")
+		return
+	}
+	sum := sha256.Sum256(o.data)
+	w.Header().Set("ETag", o.etag())
+	w.Header().Set("Last-Modified", o.at.UTC().Format(http.TimeFormat))
+	w.Header().Set("Content-Length", fmt.Sprint(len(o.data)))
+	w.Header().Set("X-Amz-Checksum-Sha256", base64.StdEncoding.EncodeToString(sum[:]))
+	if said := o.header.Get("X-Amz-Checksum-Sha256"); s.IgnoreChecksum && said != "" {
+		w.Header().Set("X-Amz-Checksum-Sha256", said)
+	}
+	_, _ = w.Write(o.data)
+}
+
+func (s *Server) list(w http.ResponseWriter, prefix string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fmt.Fprint(w, "<ListBucketResult>")
+	for _, key := range slices.Sorted(maps.Keys(s.objects)) {
+		if o := s.objects[key]; strings.HasPrefix(key, prefix) && !s.HideNew {
+			fmt.Fprintf(w, "<Contents><Key>%s</Key><Size>%d</Size><LastModified>%s</LastModified></Contents>", key, len(o.data), o.at.UTC().Format(time.RFC3339))
+		}
+	}
+	fmt.Fprint(w, "</ListBucketResult>")
+}
+
+func (s *Server) remove(w http.ResponseWriter, body []byte) {
+	var named struct {
+		Object []struct{ Key string }
+	}
+	if err := xml.Unmarshal(body, &named); err != nil {
+		refuse(w, 400, "MalformedXML")
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fmt.Fprint(w, "<DeleteResult>")
+	for _, o := range named.Object {
+		if !s.KeepRemoved {
+			delete(s.objects, o.Key)
+		}
+		fmt.Fprintf(w, "<Deleted><Key>%s</Key></Deleted>", o.Key)
+	}
+	fmt.Fprint(w, "</DeleteResult>")
+}

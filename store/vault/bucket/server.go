@@ -1,0 +1,38 @@
+package bucket
+
+import (
+	"context"
+	"errors"
+	"iter"
+)
+
+// Server is what a Bucket on somebody's server can do beside, found by type assertion.
+type Server interface {
+	// Features tells what is switched on for the bucket.
+	Features(ctx context.Context) (Features, error)
+	// RefusesWrong sends bytes under a SHA-256 that is not theirs, and tells whether
+	// they were refused. If not, they lie under the key.
+	RefusesWrong(ctx context.Context, key string) (bool, error)
+	// Versions yields every version of all that lies or lay under a prefix, marks of
+	// removal among them.
+	Versions(ctx context.Context, prefix string) iter.Seq2[Info, error]
+	// Adapt makes do without what the server was found not to do. It replaces what an
+	// earlier call said.
+	Adapt(Lacks)
+}
+
+// Features are what a bucket was switched to.
+type Features struct {
+	Versions bool
+	Lock     bool
+}
+
+// Lacks is what a server was found not to do. Without conditions one of several
+// writers may overwrite another: then let there be one.
+type Lacks struct {
+	Conditions bool // it refuses to write under conditions: look first, then write
+	Checksums  bool // what it says of a content's hash proves nothing: compare by reading
+}
+
+// ErrNoConditions says that a server refuses to write under conditions at all.
+var ErrNoConditions = errors.New("the server takes no writes under conditions (If-None-Match, If-Match): run `lastro backup init`, which finds out how to do without")
