@@ -11,6 +11,7 @@
 //	vault/HEAD.json                   Head: the commit point
 //	vault/snapshots/<time>-<id>.json  Snapshot: the commit record
 //	vault/verified/<id>/<ulid>.json   what a verification found
+//	vault/probe/<id>-…                what is tried at the moment to find out what the place does
 //
 // An image in an index of a repository carries its tag as
 // org.opencontainers.image.ref.name, and in lastro.absent the digests that a

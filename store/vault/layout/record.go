@@ -30,6 +30,7 @@ const (
 	DirBlobs     = "blobs/"
 	DirSnapshots = "vault/snapshots/"
 	DirVerified  = "vault/verified/"
+	DirProbe     = "vault/probe/"
 )
 
 // BlobKey is where a content lies.
@@ -59,9 +60,37 @@ type Config struct {
 	Proven  Proven    `json:"proven"`
 }
 
-// Proven is what the bucket was seen to do when the vault was made.
+// Proven is what the place was seen to do, when that was last tried.
 type Proven struct {
-	Swap bool `json:"swap"` // it refuses a write whose condition does not hold
+	Conditions bool      `json:"conditions"` // writes under conditions are not refused as unknown
+	PutOnce    bool      `json:"put_once"`   // of many writers of one name exactly one creates it
+	Swap       bool      `json:"swap"`       // of many writers from one state exactly one wins
+	Coherent   bool      `json:"coherent"`   // what is written is read and listed at once
+	Checksum   bool      `json:"checksum"`   // bytes that are not what their SHA-256 says are refused
+	Delete     bool      `json:"delete"`     // what is removed is gone
+	Versions   bool      `json:"versions"`   // what is replaced or removed stays as a version
+	Lock       bool      `json:"lock"`       // versions can be locked
+	When       time.Time `json:"when,omitzero"`
+	Version    string    `json:"version,omitempty"` // of the program that tried
+}
+
+// Mode is how many processes may change a vault at a time.
+type Mode string
+
+const (
+	// Strict vaults are committed and pruned by many processes beside each other.
+	Strict Mode = "strict"
+	// SingleWriter vaults have one process that changes them: who commits looks,
+	// writes and looks again; who prunes waits out the others by the clock.
+	SingleWriter Mode = "single writer"
+)
+
+// Mode follows from what the place was proven to do.
+func (c Config) Mode() Mode {
+	if p := c.Proven; p.PutOnce && p.Swap && p.Coherent {
+		return Strict
+	}
+	return SingleWriter
 }
 
 // ParseConfig reads a config, which may be anything: ErrNewer, ErrDamaged.
