@@ -78,7 +78,7 @@ func (b *backup) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s := layout.Snapshot{Format: layout.Format, Vault: b.config.ID, Created: b.Now().UTC(), Writer: b.by, Version: b.version, Include: b.patterns}
+	s := layout.Snapshot{Format: layout.Format, Vault: b.config.ID, Created: b.Now().UTC(), Writer: b.by, Version: b.Version, Include: b.patterns}
 	if b.parent != nil {
 		s.Parent = b.parent.ID
 	}

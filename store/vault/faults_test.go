@@ -174,6 +174,9 @@ func TestWhatAnInterruptedBackupSentIsNotSentAgain(t *testing.T) {
 	c := &clock{}
 	st, dir := newStore(t, c), filepath.Join(t.TempDir(), "vault")
 	sample(t, st)
+	if _, err := openVault(t, dir, c, nil).Init(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	var writes atomic.Int64
 	writes.Store(14)
 	if _, err := openVault(t, dir, c, func(b bucket.Bucket) bucket.Bucket { return cutBucket{b, &writes, false} }).Backup(t.Context(), st, "test", nil); err == nil {

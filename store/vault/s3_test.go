@@ -22,7 +22,7 @@ func TestAVaultOnAnS3Server(t *testing.T) {
 	t.Parallel()
 	c := &clock{}
 	settings, data := startGateway(t)
-	v, err := vault.Open(t.Context(), vault.Settings{Name: "main", To: "s3://bucket/some/prefix", S3: settings}, vault.Options{Now: c.now})
+	v, err := vault.Open(t.Context(), vault.Settings{Name: "main", To: "s3://bucket/some/prefix", S3: settings}, vault.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,7 +45,6 @@ type Vault struct {
 	include  []mirror.Pattern
 	patterns []string
 	requests atomic.Int64
-	version  string
 }
 
 // What can be wrong with a place for a vault.
@@ -65,7 +64,7 @@ func Open(ctx context.Context, s Settings, o Options) (*Vault, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	v := &Vault{patterns: s.include(), version: o.Version}
+	v := &Vault{patterns: s.include()}
 	for _, p := range v.patterns {
 		pattern, err := mirror.ParsePattern(p)
 		if err != nil {
@@ -77,10 +76,11 @@ func Open(ctx context.Context, s Settings, o Options) (*Vault, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vault %s: %w", s.Name, err)
 	}
+	server, _ := b.(bucket.Server)
 	if o.Wrap != nil {
 		b = o.Wrap(b)
 	}
-	v.Catalog = &catalog.Catalog{Name: s.Name, Bucket: b, Log: o.Log, Now: o.Now}
+	v.Catalog = &catalog.Catalog{Name: s.Name, Bucket: b, Server: server, Log: o.Log, Now: o.Now, Version: o.Version}
 	return v, nil
 }
 

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 
 	"lastro/store/vault/bucket"
 	"lastro/store/vault/layout"
+	"lastro/store/vault/probe"
 )
 
 var (
@@ -26,13 +28,16 @@ var (
 	ErrNoVault = fmt.Errorf("no vault there yet, a backup makes one: %w", fs.ErrNotExist)
 )
 
-// Catalog is what is in a vault. All fields are needed.
+// Catalog is what is in a vault. All fields are needed but where they say so.
 type Catalog struct {
 	Name   string // in the configuration
 	Bucket bucket.Bucket
+	Server bucket.Server // of the bucket; nil: a folder
 	Log    *slog.Logger
 	Now    func() time.Time
-	large  sync.Mutex // held while a large manifest is parsed
+
+	Version string     // of the program, "" if not known
+	large   sync.Mutex // held while a large manifest is parsed
 }
 
 // load reads a record; parse says what it has to be. With a damaged one comes its
@@ -62,6 +67,7 @@ func (v *Catalog) Config(ctx context.Context) (layout.Config, error) {
 func (v *Catalog) config(ctx context.Context) (c layout.Config, lost bool, err error) {
 	c, _, err = load(ctx, v, layout.KeyConfig, layout.ParseConfig)
 	if _, lost = Damage(err); !lost {
+		v.adapt(c)
 		return c, false, err
 	}
 	h, _, headErr := load(ctx, v, layout.KeyHead, layout.ParseHead)
@@ -78,19 +84,25 @@ func (v *Catalog) config(ctx context.Context) (c layout.Config, lost bool, err e
 	return layout.Config{}, true, err
 }
 
-// ConfigOrNew makes the vault if there is none. It takes an empty place only.
+// adapt makes the server be used as it was found.
+func (v *Catalog) adapt(c layout.Config) {
+	if v.Server != nil && !c.Proven.When.IsZero() {
+		v.Server.Adapt(probe.LacksOf(c.Proven))
+	}
+}
+
+// ConfigOrNew makes the vault if there is none. It takes an empty place only. What
+// the place does is found out if nobody has yet.
 func (v *Catalog) ConfigOrNew(ctx context.Context) (layout.Config, error) {
 	c, lost, err := v.config(ctx)
-	if err == nil && lost {
-		return c, v.mend(ctx, c)
+	if err == nil && !lost && !c.Proven.When.IsZero() {
+		return c, nil
 	}
-	if !errors.Is(err, ErrNoVault) {
+	if err != nil && !errors.Is(err, ErrNoVault) {
 		return c, err
 	}
-	if err := v.checkEmpty(ctx); err != nil {
-		return layout.Config{}, err
-	}
-	return v.create(ctx)
+	p, err := v.establish(ctx, c, err)
+	return p.Config, err
 }
 
 // checkEmpty tolerates what an interrupted create left.
@@ -99,7 +111,7 @@ func (v *Catalog) checkEmpty(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if info.Key != layout.KeyHead && info.Key != layout.KeyLayout {
+		if info.Key != layout.KeyHead && info.Key != layout.KeyLayout && !strings.HasPrefix(info.Key, layout.DirProbe) {
 			return fmt.Errorf("vault %s at %s: %w (it holds %s)", v.Name, v.Bucket, ErrForeign, info.Key)
 		}
 	}
@@ -108,7 +120,7 @@ func (v *Catalog) checkEmpty(ctx context.Context) error {
 
 // create writes the config last: until then there is no vault. The head comes
 // first, and of two that do this at once the one whose head it is names the vault.
-func (v *Catalog) create(ctx context.Context) (layout.Config, error) {
+func (v *Catalog) create(ctx context.Context, p layout.Proven) (layout.Config, error) {
 	h := layout.Head{Format: layout.Format, Vault: ulid.MustNew(ulid.Timestamp(v.Now()), ulid.DefaultEntropy()).String()}
 	data, err := layout.Encode(h)
 	if err != nil {
@@ -120,14 +132,10 @@ func (v *Catalog) create(ctx context.Context) (layout.Config, error) {
 	if err != nil {
 		return layout.Config{}, err
 	}
-	c := layout.Config{Format: layout.Format, ID: h.Vault, Created: v.Now().UTC().Truncate(time.Second)}
-	if c.Proven.Swap, err = v.proveSwap(ctx); err != nil {
-		return layout.Config{}, err
-	}
 	if err := v.Mark(ctx); err != nil {
 		return layout.Config{}, err
 	}
-	return v.claim(ctx, c)
+	return v.claim(ctx, layout.Config{Format: layout.Format, ID: h.Vault, Created: v.Now().UTC().Truncate(time.Second), Proven: p})
 }
 
 func (v *Catalog) claim(ctx context.Context, c layout.Config) (layout.Config, error) {
@@ -141,18 +149,6 @@ func (v *Catalog) claim(ctx context.Context, c layout.Config) (layout.Config, er
 	return c, err
 }
 
-// mend writes the config again.
-func (v *Catalog) mend(ctx context.Context, c layout.Config) (err error) {
-	if c.Proven.Swap, err = v.proveSwap(ctx); err != nil {
-		return err
-	}
-	data, err := layout.Encode(c)
-	if err != nil {
-		return err
-	}
-	return v.Bucket.Replace(ctx, layout.KeyConfig, bucket.Bytes(data))
-}
-
 // Mark stores the marker by which other programs know an OCI image layout.
 func (v *Catalog) Mark(ctx context.Context) error {
 	marker := bucket.Bytes([]byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`))
@@ -161,26 +157,6 @@ func (v *Catalog) Mark(ctx context.Context) error {
 		err = v.Bucket.Replace(ctx, layout.KeyLayout, marker)
 	}
 	return err
-}
-
-// proveSwap sees whether the bucket refuses to replace the head under conditions
-// that do not hold. What it would write is what is there.
-func (v *Catalog) proveSwap(ctx context.Context) (bool, error) {
-	rec, err := v.Bucket.Load(ctx, layout.KeyHead)
-	if err != nil {
-		return false, err
-	}
-	for _, etag := range []string{"", `"` + strings.Repeat("0", 32) + `"`} {
-		_, err := v.Bucket.Swap(ctx, layout.KeyHead, etag, rec.Data)
-		if err == nil {
-			v.Log.Warn("the bucket ignores conditions of writes: only one process at a time may back up to it", "bucket", v.Bucket.String())
-			return false, nil
-		}
-		if !errors.Is(err, bucket.ErrChanged) {
-			return false, err
-		}
-	}
-	return true, nil
 }
 
 // Head reads the commit point, and an etag to swap it from. If it is lost or
@@ -232,21 +208,47 @@ func (v *Catalog) ChangeHead(ctx context.Context, c layout.Config, change func(*
 		if err != nil {
 			return err
 		}
-		if err := v.swapHead(ctx, h, etag, change); !errors.Is(err, bucket.ErrChanged) || n == tries {
+		if err := v.swapHead(ctx, c, h, etag, change); !errors.Is(err, bucket.ErrChanged) || n == tries {
 			return err
 		}
 	}
 }
 
-func (v *Catalog) swapHead(ctx context.Context, h layout.Head, etag string, change func(*layout.Head)) error {
+func (v *Catalog) swapHead(ctx context.Context, c layout.Config, h layout.Head, etag string, change func(*layout.Head)) error {
 	change(&h)
 	h.Epoch++
 	data, err := layout.Encode(h)
 	if err != nil {
 		return err
 	}
-	_, err = v.Bucket.Swap(ctx, layout.KeyHead, etag, data)
-	return err
+	if c.Mode() == layout.Strict {
+		_, err = v.Bucket.Swap(ctx, layout.KeyHead, etag, data)
+		return err
+	}
+	return v.replaceHead(ctx, etag, data)
+}
+
+// replaceHead commits where nothing keeps another writer away: it looks, writes, and
+// looks again. What comes in between within that moment is lost to the list, not to
+// the bucket.
+func (v *Catalog) replaceHead(ctx context.Context, etag string, data []byte) error {
+	now, err := v.Bucket.Load(ctx, layout.KeyHead)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, bucket.ErrTooLarge) {
+		return err
+	}
+	if now.ETag != etag {
+		return bucket.ErrChanged
+	}
+	if _, err := v.Bucket.Swap(ctx, layout.KeyHead, etag, data); err != nil {
+		return err
+	}
+	if now, err = v.Bucket.Load(ctx, layout.KeyHead); err != nil {
+		return err
+	}
+	if !bytes.Equal(now.Data, data) {
+		return bucket.ErrChanged
+	}
+	return nil
 }
 
 // Record reads a commit record as the head knows it.
