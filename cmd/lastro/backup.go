@@ -27,7 +27,7 @@ does not hold is sent. A snapshot is visible when it is whole, or not at all.`,
 		}
 		return c.backup(ctx, s, names)
 	})
-	cmd.AddCommand(c.backupListCommand(), c.backupShowCommand(), c.backupVerifyCommand())
+	cmd.AddCommand(c.backupInitCommand(), c.backupListCommand(), c.backupShowCommand(), c.backupVerifyCommand())
 	for _, sub := range cmd.Commands() {
 		sub.Long += "\n" + exitCodes
 	}

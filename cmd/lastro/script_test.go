@@ -20,6 +20,7 @@ import (
 
 	"lastro/mirror/sample"
 	"lastro/store"
+	"lastro/store/vault/bucket/buckettest"
 )
 
 var (
@@ -71,6 +72,8 @@ func runForTest() int {
 //	drop REPO TAG            removes one
 //	pulled DATA REPO TAG T   notes that a client pulled a tag at T, while nothing runs
 //	limit on, limit off      whether it lets manifests be read; if not, in ten minutes
+//
+// At $S3 there is an S3 server with one bucket, at $LIAR one that ignores conditions.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -88,6 +91,11 @@ func TestScripts(t *testing.T) {
 			e.Values["upstream"], e.Values["limiter"] = upstream, front
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("UPSTREAM", server.Listener.Addr().String())
+			for name, s3 := range map[string]*buckettest.Server{"S3": {}, "LIAR": {IgnoreNoneMatch: true, IgnoreMatch: true}} {
+				server := httptest.NewServer(s3)
+				e.Defer(server.Close)
+				e.Setenv(name, server.URL)
+			}
 			_, err = upstream.Fill(context.Background())
 			return err
 		},
