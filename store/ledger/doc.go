@@ -42,6 +42,7 @@
 //	  name     name ␀ repo ␀ D     protection, JSON
 //	  digest   repo ␀ D name       empty: the manifest has a protection of that name
 //	hold       repo ␀ tag          hold, JSON: the tag was rolled back, and stays
+//	self       id                  what this ledger is called among all
 //
 // # Guarantees
 //
@@ -113,7 +114,7 @@
 //	{"ledger":{"format":1,"time":T,"events":N}}   first; N is the newest event's number
 //	{"event":{"seq":N, …}}                        in the order of recording
 //	{"absent"|"checked"|"known"|"asked"|"pulled":{"repo", "tag" or "digest", "time"}}
-//	{"job":{…}}  {"held":{"vault","digest"}}  {"protection":{…}}  {"hold":{…}}  {"pulls_since":T}
+//	{"self":"…"}  {"job":{…}}  {"held":{"vault","digest"}}  {"protection":{…}}  {"hold":{…}}  {"pulls_since":T}
 //	{"end":{"facts":N}}                           last: how many there were
 //
 // Read transactions are short. Iterators read a page, end the transaction and

@@ -48,7 +48,7 @@ func (x *exporter) all(ctx context.Context) error {
 	}
 	for _, part := range []func(context.Context) error{
 		func(ctx context.Context) error { return x.events(ctx, last) },
-		x.marks, x.jobs, x.vaults, x.protections, x.holds, x.pulls,
+		x.self, x.marks, x.jobs, x.vaults, x.protections, x.holds, x.pulls,
 	} {
 		if err := part(ctx); err != nil {
 			return err

@@ -55,7 +55,7 @@ func TestEveryBucketIsExportedOrMadeAnew(t *testing.T) {
 	grow(t, l, true)
 	must(t, l.view(t.Context(), func(tx *bolt.Tx) error {
 		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
-			exported := []string{"meta", bucketEvent, bucketAbsent, bucketChecked, bucketKnown, bucketAsked, bucketJob, bucketHeld, bucketProtection, bucketHold, bucketPulled}
+			exported := []string{"meta", bucketEvent, bucketAbsent, bucketChecked, bucketKnown, bucketAsked, bucketJob, bucketHeld, bucketProtection, bucketHold, bucketPulled, bucketSelf}
 			if !slices.Contains(exported, string(name)) && made[string(name)] == "" {
 				t.Errorf("what becomes of the bucket %s in an export?", name)
 			}

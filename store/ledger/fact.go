@@ -23,6 +23,7 @@ type fact struct {
 	Checked    *place       `json:"checked,omitempty"`
 	Known      *place       `json:"known,omitempty"`
 	Asked      *place       `json:"asked,omitempty"`
+	Self       *string      `json:"self,omitempty"` // the ledger's name
 	Job        *Job         `json:"job,omitempty"`
 	Held       *stored      `json:"held,omitempty"`
 	Protection *Protection  `json:"protection,omitempty"`
@@ -108,6 +109,8 @@ func (f fact) record(tx *bolt.Tx) error {
 		return errors.Join(f.Known.only(false, true), f.Known.put(tx, bucketKnown))
 	case f.Asked != nil:
 		return errors.Join(f.Asked.only(true, true), f.Asked.put(tx, bucketAsked))
+	case f.Self != nil:
+		return putID(tx, *f.Self)
 	case f.Job != nil:
 		return f.Job.put(tx)
 	case f.Held != nil:

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -90,4 +91,35 @@ func (l *Ledger) ForgetHeld(ctx context.Context, vault string) error {
 		return fmt.Errorf("forget what vault %s holds: %w", vault, err)
 	}
 	return nil
+}
+
+// ForgetHeldBut forgets what vaults were known to hold whose names start with a
+// prefix, but for the one of that name.
+func (l *Ledger) ForgetHeldBut(ctx context.Context, name, prefix string) error {
+	var old []string
+	err := l.view(ctx, func(tx *bolt.Tx) error { old = heldBut(tx, name, prefix); return nil })
+	if err == nil && len(old) > 0 {
+		err = l.update(ctx, func(tx *bolt.Tx) error {
+			for _, vault := range heldBut(tx, name, prefix) {
+				if err := tx.Bucket([]byte(bucketHeld)).DeleteBucket([]byte(vault)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("forget what vault %s held: %w", prefix, err)
+	}
+	return nil
+}
+
+func heldBut(tx *bolt.Tx, name, prefix string) (vaults []string) {
+	c := tx.Bucket([]byte(bucketHeld)).Cursor()
+	for k, _ := c.Seek([]byte(prefix)); bytes.HasPrefix(k, []byte(prefix)); k, _ = c.Next() {
+		if string(k) != name {
+			vaults = append(vaults, string(k))
+		}
+	}
+	return vaults
 }

@@ -236,7 +236,7 @@ func (r *reader) decode(text []byte) (f numberedFact, err error) {
 // count is how many facts there are.
 func (f fact) count() (n int) {
 	for _, is := range []bool{f.Ledger != nil, f.Event != nil, f.Absent != nil, f.Checked != nil, f.Known != nil, f.Asked != nil,
-		f.Job != nil, f.Held != nil, f.Protection != nil, f.Hold != nil, f.PullsSince != nil, f.Pulled != nil, f.End != nil} {
+		f.Self != nil, f.Job != nil, f.Held != nil, f.Protection != nil, f.Hold != nil, f.PullsSince != nil, f.Pulled != nil, f.End != nil} {
 		if is {
 			n++
 		}
