@@ -24,6 +24,7 @@ func (c *Config) check(d *decoder) {
 	}
 	for i, b := range c.Backup {
 		d.check(fmt.Sprintf("backup[%d]", i), b.Settings.Validate())
+		d.check(fmt.Sprintf("backup[%d].keep", i), b.Keep.Validate())
 	}
 	d.check("registry", c.Registry.Settings.Validate())
 	d.check("collect", c.Collect.Settings.Validate())

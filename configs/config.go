@@ -65,8 +65,9 @@ type Check struct {
 // Backup is a vault and when it is written.
 type Backup struct {
 	vault.Settings
-	Every  Schedule `yaml:"every" default:"24h" example:"30 2 * * *" doc:"When to back up: a duration, a cron line, or never: by the verb only."`
-	Verify Verify   `yaml:"verify" doc:"When the daemon reads the vault back."`
+	Every  Schedule              `yaml:"every" default:"24h" example:"30 2 * * *" doc:"When to back up: a duration, a cron line, or never: by the verb only."`
+	Verify Verify                `yaml:"verify" doc:"When the daemon reads the vault back."`
+	Keep   retention.Generations `yaml:"keep" doc:"Which snapshots stay: those that any line keeps; without a line, all."`
 }
 
 // Verify says when the daemon verifies a vault, and how much of it it reads.

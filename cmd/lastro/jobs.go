@@ -23,6 +23,7 @@ const (
 	jobCollect = "collect"
 	jobBackup  = "backup "
 	jobVerify  = "verify "
+	jobPrune   = "prune "
 	jobCheck   = "check"
 )
 

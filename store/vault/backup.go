@@ -78,7 +78,11 @@ func (b *backup) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s := layout.Snapshot{Format: layout.Format, Vault: b.config.ID, Created: b.Now().UTC(), Writer: b.by, Version: b.Version, Include: b.patterns}
+	id, err := b.st.Ledger().ID(ctx)
+	if err != nil {
+		return err
+	}
+	s := layout.Snapshot{Format: layout.Format, Vault: b.config.ID, Created: b.Now().UTC(), Writer: b.by, Store: id, Version: b.Version, Include: b.patterns}
 	if b.parent != nil {
 		s.Parent = b.parent.ID
 	}
@@ -296,10 +300,11 @@ func (b *backup) commit(ctx context.Context, s layout.Snapshot, repos []reposito
 	if _, err := b.Bucket.Put(ctx, key, bucket.Bytes(data)); err != nil {
 		return err
 	}
-	err = b.ChangeHead(ctx, b.config, func(h *layout.Head) {
+	err = b.ChangeHead(ctx, b.config, func(h *layout.Head) error {
 		h.Snapshots = slices.DeleteFunc(h.Snapshots, func(e layout.Entry) bool { return e.ID == s.ID })
 		h.Snapshots = append(h.Snapshots, s.Entry(key, data))
 		h.Damaged = slices.DeleteFunc(h.Damaged, func(d digest.Digest) bool { return b.repaired[d] })
+		return nil
 	})
 	if err != nil {
 		return err

@@ -26,6 +26,7 @@ type Listed struct {
 	Bytes    int64      `json:"bytes"`
 	Verified *time.Time `json:"verified"` // when it was last read whole and found right; null: never
 	Signed   bool       `json:"signed"`
+	Store    string     `json:"store,omitempty"` // what the store is called that it is of
 }
 
 // List tells which snapshots there are. A vault that no backup has made yet is
@@ -37,7 +38,7 @@ func (v *Vault) List(ctx context.Context) (Listing, error) {
 	}
 	list := Listing{Vault: v.Name, Snapshots: []Listed{}}
 	for _, e := range h.Snapshots {
-		l := Listed{ID: e.ID, Time: e.Created, Images: e.Images, Blobs: e.Blobs, Bytes: e.Bytes}
+		l := Listed{ID: e.ID, Time: e.Created, Images: e.Images, Blobs: e.Blobs, Bytes: e.Bytes, Store: e.Store}
 		if !e.Verified.IsZero() {
 			l.Verified = &e.Verified
 		}

@@ -200,22 +200,26 @@ func (v *Catalog) collectRecords(ctx context.Context, c layout.Config) (layout.H
 }
 
 // ChangeHead replaces the commit point with what change makes of it, as often as
-// another process comes in between.
-func (v *Catalog) ChangeHead(ctx context.Context, c layout.Config, change func(*layout.Head)) error {
+// another process comes in between. With an error of change nothing is replaced.
+func (v *Catalog) ChangeHead(ctx context.Context, c layout.Config, change func(*layout.Head) error) error {
 	const tries = 20
 	for n := 1; ; n++ {
 		h, etag, err := v.Head(ctx, c)
 		if err != nil {
 			return err
 		}
-		if err := v.swapHead(ctx, c, h, etag, change); !errors.Is(err, bucket.ErrChanged) || n == tries {
+		if err := v.SwapHead(ctx, c, h, etag, change); !errors.Is(err, bucket.ErrChanged) || n == tries {
 			return err
 		}
 	}
 }
 
-func (v *Catalog) swapHead(ctx context.Context, c layout.Config, h layout.Head, etag string, change func(*layout.Head)) error {
-	change(&h)
+// SwapHead replaces exactly the commit point that was read with an etag;
+// bucket.ErrChanged.
+func (v *Catalog) SwapHead(ctx context.Context, c layout.Config, h layout.Head, etag string, change func(*layout.Head) error) error {
+	if err := change(&h); err != nil {
+		return err
+	}
 	h.Epoch++
 	data, err := layout.Encode(h)
 	if err != nil {

@@ -167,10 +167,11 @@ func TestWithoutConditionsACommitLooksAgain(t *testing.T) {
 		}
 		add := func(v *Catalog, name string) func(context.Context) {
 			return func(ctx context.Context) {
-				err := v.ChangeHead(ctx, p.Config, func(h *layout.Head) {
+				err := v.ChangeHead(ctx, p.Config, func(h *layout.Head) error {
 					if d := digest.FromString(name); !slices.Contains(h.Damaged, d) {
 						h.Damaged = append(h.Damaged, d)
 					}
+					return nil
 				})
 				if err != nil {
 					t.Error(err)
@@ -214,7 +215,7 @@ func TestWithoutConditionsACommitThatWasOverwrittenIsMadeAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	read := []time.Time{time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
-	if err := catalogOf(&overwritten{Bucket: v.Bucket}).ChangeHead(t.Context(), p.Config, func(h *layout.Head) { h.Read = read }); err != nil {
+	if err := catalogOf(&overwritten{Bucket: v.Bucket}).ChangeHead(t.Context(), p.Config, func(h *layout.Head) error { h.Read = read; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	h, err := v.Heads(t.Context())
@@ -235,7 +236,7 @@ func TestOnAServerWithoutConditionsAVaultWorks(t *testing.T) {
 	if _, err := again.ConfigOrNew(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := again.ChangeHead(t.Context(), p.Config, func(h *layout.Head) { h.Read = []time.Time{time.Now()} }); err != nil {
+	if err := again.ChangeHead(t.Context(), p.Config, func(h *layout.Head) error { h.Read = []time.Time{time.Now()}; return nil }); err != nil {
 		t.Error(err)
 	}
 	if _, err := again.Bucket.Put(t.Context(), "blobs/a", bucket.Bytes([]byte("x"))); err != nil {

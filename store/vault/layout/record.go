@@ -170,6 +170,7 @@ type Entry struct {
 	Blobs    int           `json:"blobs"`
 	Bytes    int64         `json:"bytes"`
 	Verified time.Time     `json:"verified,omitzero"` // last read whole and found right
+	Store    string        `json:"store,omitempty"`   // what its store is called, to know the snapshots of one from those of another
 }
 
 // ParseHead reads a head, which may be anything: ErrNewer, ErrDamaged.
@@ -213,6 +214,7 @@ type Snapshot struct {
 	Parent    string             `json:"parent,omitempty"` // for people: no snapshot needs another one
 	Created   time.Time          `json:"created"`
 	Writer    string             `json:"writer"`
+	Store     string             `json:"store,omitempty"` // what the store is called that it is of
 	Version   string             `json:"version,omitempty"`
 	Root      ocispec.Descriptor `json:"root"`
 	Images    int                `json:"images"`
@@ -270,7 +272,7 @@ func ParseSnapshot(data []byte) (Snapshot, error) {
 
 // Entry is how the head lists the snapshot, whose record has these bytes.
 func (s Snapshot) Entry(key string, data []byte) Entry {
-	return Entry{ID: s.ID, Record: key, Digest: digest.FromBytes(data), Created: s.Created, Root: s.Root.Digest, Images: s.Images, Blobs: s.Blobs, Bytes: s.Bytes}
+	return Entry{ID: s.ID, Record: key, Digest: digest.FromBytes(data), Created: s.Created, Root: s.Root.Digest, Images: s.Images, Blobs: s.Blobs, Bytes: s.Bytes, Store: s.Store}
 }
 
 // Pick finds the snapshot that is meant: "" or "latest", an id or the start of

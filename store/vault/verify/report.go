@@ -76,13 +76,14 @@ func (r *verify) record(ctx context.Context, c layout.Config, reports []Report) 
 			return now, err
 		}
 	}
-	err = r.ChangeHead(ctx, c, func(h *layout.Head) {
+	err = r.ChangeHead(ctx, c, func(h *layout.Head) error {
 		for _, report := range reports {
 			note(h.Snapshots, report)
 		}
 		h.Damaged = r.damaged(h.Damaged)
 		h.Read = r.o.parts(h.Read, r.began)
 		now = *h
+		return nil
 	})
 	return now, err
 }
