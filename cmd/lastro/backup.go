@@ -82,17 +82,26 @@ func (c *cli) backupListCommand() *cobra.Command {
 
 func (c *cli) backupShowCommand() *cobra.Command {
 	var from string
+	var index bool
 	cmd := &cobra.Command{
-		Use:   "show SNAPSHOT",
+		Use:   "show SNAPSHOT [--index]",
 		Short: "one snapshot: its images and where they lie",
-		Long:  "Show prints one snapshot (an ID of \"backup list\", or latest) and the images in it.",
-		Args:  takes(cobra.ExactArgs(1)),
+		Long: `Show prints one snapshot (an ID of "backup list", or latest) and the images in
+it. With --index it prints the index.json of an OCI image layout that has these
+images, each named REPOSITORY:TAG: written into a plain copy of the vault it lets
+skopeo, crane and oras read the copy as it was at that snapshot.`,
+		Example: "  lastro backup show latest\n  lastro backup show 01JB2 --index > copy/index.json",
+		Args:    takes(cobra.ExactArgs(1)),
 	}
 	cmd.Flags().StringVar(&from, "from", "", "the `vault`, when the configuration has several")
+	cmd.Flags().BoolVar(&index, "index", false, "print the snapshot as the index.json of an OCI image layout")
 	cmd.RunE = c.verb(func(ctx context.Context, s *site, args []string) error {
 		v, err := s.oneVault(ctx, optional(from))
 		if err != nil {
 			return err
+		}
+		if index {
+			return c.printIndex(ctx, v, args[0])
 		}
 		shown, err := v.Show(ctx, args[0])
 		if err != nil {
@@ -101,6 +110,15 @@ func (c *cli) backupShowCommand() *cobra.Command {
 		return c.print(shownSnapshot(shown))
 	})
 	return cmd
+}
+
+// printIndex writes the bytes as they belong into a file, whatever --output says.
+func (c *cli) printIndex(ctx context.Context, v *vault.Vault, snapshot string) error {
+	data, err := v.Flat(ctx, snapshot)
+	if err == nil {
+		_, err = c.stdout.Write(data)
+	}
+	return err
 }
 
 func (c *cli) backupVerifyCommand() *cobra.Command {

@@ -1,5 +1,6 @@
 // Package vault saves what a store holds as snapshots in a bucket, and lists, shows,
-// verifies and restores them. Package layout draws what lies there.
+// verifies and restores them. Package layout draws what lies there, and describes it
+// so that a reader can be written from the description.
 //
 // # A backup
 //

@@ -102,3 +102,36 @@ func (v *Vault) show(ctx context.Context, snapshot string) (Contents, error) {
 	}
 	return c, nil
 }
+
+// Flat is the index.json of an OCI image layout that has the images of a snapshot,
+// each under its full name: a copy of the vault with it is readable at that snapshot
+// by any program that knows such layouts. snapshot is as for Show.
+func (v *Vault) Flat(ctx context.Context, snapshot string) ([]byte, error) {
+	repos, err := v.repositories(ctx, snapshot)
+	if err != nil {
+		return nil, fmt.Errorf("show vault %s: %w", v.Name, err)
+	}
+	doc, err := layout.Flat(repos)
+	return doc.Data, err
+}
+
+// repositories is what the indexes of a snapshot list.
+func (v *Vault) repositories(ctx context.Context, snapshot string) ([]layout.Repository, error) {
+	s, err := v.Find(ctx, snapshot, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	root, err := v.Index(ctx, s.Root)
+	if err != nil {
+		return nil, err
+	}
+	repos := make([]layout.Repository, len(root.Manifests))
+	for i, desc := range root.Manifests {
+		idx, err := v.Index(ctx, desc)
+		if err != nil {
+			return nil, err
+		}
+		repos[i] = layout.Repository{Name: desc.Annotations[layout.AnnotationRepository], Images: idx.Manifests}
+	}
+	return repos, nil
+}

@@ -13,12 +13,83 @@
 //	vault/verified/<id>/<ulid>.json   what a verification found
 //	vault/probe/<id>-…                what is tried at the moment to find out what the place does
 //
-// An image in an index of a repository carries its tag as
-// org.opencontainers.image.ref.name, and in lastro.absent the digests that a
-// platform filter left out.
-//
 // All Parse functions take any bytes. What is not as it has to be is ErrDamaged,
 // what a newer version wrote ErrNewer.
+//
+// # Format 1, for whoever writes a reader
+//
+// Whoever reads the newest snapshot needs nothing of this: the whole is an OCI image
+// layout, and index.json names each image <repository>:<tag>. It may be a snapshot
+// behind, for it is written last. This is how every snapshot is read; a program of
+// a hundred lines that does so is in store/vault/testdata/reader.
+//
+// Records are JSON documents in UTF-8. Of those that have a "format", 1 is what is
+// described here; a greater number is for a newer program, and fields that are not
+// described are to be passed over. Times are RFC 3339 in UTC, sizes are in bytes, ids
+// are ULIDs. A digest is "sha256:" or "sha512:" with a hash in lower case hexadecimal
+// digits. The content of a digest lies at blobs/<algorithm>/<hex> and is exactly the
+// bytes that have this hash: nothing is packed, encrypted or divided. A descriptor is
+// that of OCI: an object with "mediaType", "digest", "size", and perhaps more.
+//
+// vault/config.json says that this is a vault:
+//
+//	format   1
+//	id       of the vault
+//	created  when
+//	proven   {"swap": whether the bucket was seen to refuse a conditional write}
+//
+// vault/HEAD.json says which snapshots there are. What it does not list does not
+// exist, whatever else lies in the vault:
+//
+//	format     1
+//	vault      the id of the vault
+//	epoch      counts changes of this file
+//	snapshots  list, the oldest first: id, record (the key of its commit record),
+//	           record_digest (the hash of that file), created, root (a digest), images,
+//	           blobs, bytes, and verified if it was read whole and found right
+//	damaged    digests that were found bad, which the next backup replaces
+//	read       when each part of the vault was last read back
+//
+// Should it be lost, a snapshot is every file in vault/snapshots/ whose "vault" is the
+// id in vault/config.json: such a file is written when all that it needs is there.
+//
+// The commit record of a snapshot has no other one as its condition:
+//
+//	format, id, vault, created
+//	parent     id of the snapshot before, which may be gone
+//	writer, version, include    who wrote it, with which program, of which repositories
+//	root       descriptor of its root
+//	images     how many
+//	blobs      how many contents the root leads to, itself included
+//	bytes      of these together
+//	closure    "sha256:" and the SHA-256 over their digests: sorted as text, each with a
+//	           line feed after it
+//	foreign    digests of layers with urls that are kept nevertheless
+//	elsewhere  digest and size of those that are not; null: not known
+//	history    {segments: list of {digest, size, events}, seq, last}; seq and last are for
+//	           the ledger that goes on with it
+//
+// The root is an OCI index. Each of its manifests is the descriptor of the index of
+// one repository, whose name is the annotation lastro.repository. Each manifest of
+// that index is the descriptor of an image of the repository, with the annotations
+//
+//	org.opencontainers.image.ref.name  its tag; without it the image has none
+//	lastro.absent                      digests, with commas between them, that a
+//	                                   platform filter left out of this image
+//
+// An image is a manifest: of OCI or Docker, of an image, an index or an artifact, as
+// it was upstream. Its contents are those of the descriptors "config" and in the lists
+// "layers", "blobs" and "manifests", of which the last are manifests again, at most
+// sixteen deep. All are in the vault, but for two sorts: manifests that the image's
+// lastro.absent names; and layers that have "urls" and are not in the record's
+// foreign. An image whose manifest has a "subject" belongs to that digest in the same
+// repository (a signature, an SBOM); so does one with a tag that is the subject's
+// digest with '-' for ':', alone or with .sig, .att or .sbom behind it.
+//
+// The history is its segments in order. Each is a Zstandard frame of lines, each of
+// them a JSON object: time, repo, tag (without it, of the repository), digest (where
+// the tag is from then on), previous (where it was), event (seen, moved, removed,
+// restored, …), by, reason.
 package layout
 
 import _ "crypto/sha512" // contents may be named by a SHA-512
