@@ -117,13 +117,6 @@ func Indexes(repos []Repository) (root Document, each []Document, err error) {
 	return root, each, err
 }
 
-// Named describes an image as an index.json of ours lists it.
-func Named(desc ocispec.Descriptor, repo, tag string) ocispec.Descriptor {
-	name := repo + ":" + tag
-	desc.Annotations = map[string]string{ocispec.AnnotationRefName: name, annotationContainerd: name}
-	return desc
-}
-
 // Flat is the index.json of the layout: all images of the snapshot, with their
 // full names.
 func Flat(repos []Repository) (Document, error) {
@@ -132,7 +125,8 @@ func Flat(repos []Repository) (Document, error) {
 	for _, r := range repos {
 		for _, desc := range r.Images {
 			if tag := TagOf(desc); tag != "" {
-				desc = Named(desc, r.Name, tag)
+				name := r.Name + ":" + tag
+				desc.Annotations = map[string]string{ocispec.AnnotationRefName: name, annotationContainerd: name}
 			} else if unnamed[desc.Digest] {
 				continue
 			} else {
