@@ -25,6 +25,7 @@ func (c *Config) check(d *decoder) {
 	for i, b := range c.Backup {
 		d.check(fmt.Sprintf("backup[%d]", i), b.Settings.Validate())
 		d.check(fmt.Sprintf("backup[%d].keep", i), b.Keep.Validate())
+		d.check(fmt.Sprintf("backup[%d].drill", i), b.Drill.Validate())
 	}
 	d.check("registry", c.Registry.Settings.Validate())
 	d.check("collect", c.Collect.Settings.Validate())
@@ -54,6 +55,7 @@ func (c *Config) spread() {
 	for i := range c.Backup {
 		c.Backup[i].Every = c.Backup[i].Every.named("backup " + c.Backup[i].Name)
 		c.Backup[i].Verify.Every = c.Backup[i].Verify.Every.named("verify " + c.Backup[i].Name)
+		c.Backup[i].Drill.Every = c.Backup[i].Drill.Every.named("drill " + c.Backup[i].Name)
 	}
 }
 

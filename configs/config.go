@@ -67,6 +67,7 @@ type Backup struct {
 	vault.Settings
 	Every  Schedule              `yaml:"every" default:"24h" example:"30 2 * * *" doc:"When to back up: a duration, a cron line, or never: by the verb only."`
 	Verify Verify                `yaml:"verify" doc:"When the daemon reads the vault back."`
+	Drill  Drill                 `yaml:"drill" doc:"When the daemon proves that a restore works, by doing one into a scratch registry."`
 	Keep   retention.Generations `yaml:"keep" doc:"Which snapshots stay: those that any line keeps; without a line, all."`
 }
 
@@ -74,6 +75,20 @@ type Backup struct {
 type Verify struct {
 	Every Schedule `yaml:"every" default:"24h" example:"30 5 * * *" doc:"When to verify: a duration, a cron line, or never: by the verb only."`
 	Part  int      `yaml:"part" kind:"part" default:"1/30" example:"1/30" doc:"How much of all blobs each run reads and hashes, the longest unread first: with 1/30, thirty runs read everything once. What snapshots need is compared with a listing every time."`
+}
+
+// Drill says when the daemon restores a sample of a vault, and how large that is.
+type Drill struct {
+	Every  Schedule `yaml:"every" default:"7d" example:"0 6 * * 0" doc:"When to drill: a duration, a cron line, or never: by the verb only."`
+	Images int      `yaml:"images" default:"5" example:"5" doc:"How many random images are restored, pulled and compared, besides one random repository with all that is in it."`
+}
+
+// Validate reports an amount that is none.
+func (d Drill) Validate() error {
+	if d.Images < 0 || d.Images > 1000 {
+		return fmt.Errorf("images: %d is not a number from 0 to 1000", d.Images)
+	}
+	return nil
 }
 
 const minimal = `mirror:

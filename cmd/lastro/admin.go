@@ -56,6 +56,14 @@ func (d *daemon) announce(ctx context.Context, server *web.Server, cfg *configs.
 		if known := readBackOf(job); !known.Oldest.IsZero() {
 			server.ReadBack(known.web(b.Name))
 		}
+		if job, err = d.site.job(ctx, jobDrill+b.Name); err != nil {
+			return fmt.Errorf("serve: %w", err)
+		}
+		if last := drilledOf(job); last.Vault != "" {
+			shown := drilledWeb(last)
+			shown.Good = job.LastOK
+			server.Drilled(shown)
+		}
 	}
 	server.Vaults(vaults)
 	return d.announceCheck(ctx, server, cfg)
@@ -85,7 +93,7 @@ func webJobs(cfg *configs.Config) []web.Job {
 		jobs = append(jobs, webJob(jobRetain+r.Match))
 	}
 	for _, b := range cfg.Backup {
-		jobs = append(jobs, webJob(jobBackup+b.Name), webJob(jobVerify+b.Name), webJob(jobRehydrate+b.Name))
+		jobs = append(jobs, webJob(jobBackup+b.Name), webJob(jobVerify+b.Name), webJob(jobDrill+b.Name), webJob(jobRehydrate+b.Name))
 	}
 	if !cfg.Check.Every.Never() {
 		jobs = append(jobs, webJob(jobCheck))
@@ -144,6 +152,7 @@ type witness interface {
 	Ended(web.Run)
 	Snapshot(web.Vault)
 	ReadBack(web.ReadBack)
+	Drilled(web.Drill)
 	Checked(last web.Check, bytes int64, repaired int)
 	Collected(web.Collect)
 }
@@ -155,6 +164,7 @@ func (unseen) Began(web.Job)                 {}
 func (unseen) Ended(web.Run)                 {}
 func (unseen) Snapshot(web.Vault)            {}
 func (unseen) ReadBack(web.ReadBack)         {}
+func (unseen) Drilled(web.Drill)             {}
 func (unseen) Checked(web.Check, int64, int) {}
 func (unseen) Collected(web.Collect)         {}
 

@@ -27,7 +27,7 @@ does not hold is sent. A snapshot is visible when it is whole, or not at all.`,
 		}
 		return c.backup(ctx, s, names)
 	})
-	cmd.AddCommand(c.backupInitCommand(), c.backupListCommand(), c.backupShowCommand(), c.backupVerifyCommand(), c.backupForgetCommand())
+	cmd.AddCommand(c.backupInitCommand(), c.backupListCommand(), c.backupShowCommand(), c.backupVerifyCommand(), c.backupDrillCommand(), c.backupForgetCommand())
 	for _, sub := range cmd.Commands() {
 		sub.Long += "\n" + exitCodes
 	}

@@ -48,6 +48,14 @@ func (d *daemon) jobs(cfg *configs.Config) []schedule.Job {
 			return d.scheduledVerify(ctx, b)
 		}})
 	}
+	for _, b := range cfg.Backup {
+		if b.Drill.Every.Never() {
+			continue
+		}
+		jobs = append(jobs, schedule.Job{Name: jobDrill + b.Name, Next: b.Drill.Every.Next, Run: func(ctx context.Context) error {
+			return d.scheduledDrill(ctx, b)
+		}})
+	}
 	if !cfg.Collect.Every.Never() {
 		jobs = append(jobs, schedule.Job{Name: jobCollect, Next: cfg.Collect.Every.Next, Run: d.scheduledCollect})
 	}

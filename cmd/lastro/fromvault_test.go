@@ -1,9 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -151,4 +154,16 @@ func TestARehydrationThatIsKilledGoesOn(t *testing.T) {
 	daemon.wait(t, `msg="rehydrated(: jobs run from now on"| already)`)
 	b.pulls(t, upstream.Expect())
 	b.run(t, exitDone, "check", "--read", "1/1")
+}
+
+func TestADrillThatWasKilledLeavesNothingForLong(t *testing.T) {
+	b, _ := sampleBench(t)
+	left := filepath.Join(b.data(), "drill/registry/half")
+	if err := os.MkdirAll(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b.serve(t)
+	if _, err := os.Stat(filepath.Dir(filepath.Dir(left))); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is there still: %v", err)
+	}
 }

@@ -189,7 +189,7 @@ func TestTheDaemonChecksUnlessItIsNeverTo(t *testing.T) {
 
 func TestTheDaemonReadsItsVaultsBack(t *testing.T) {
 	dir := t.TempDir()
-	b, _, _, d := checkedBench(t, "  - {name: second, to: 'file://"+dir+"/vault', every: never, verify: {part: 1/1}}\ncheck: {every: never}\n")
+	b, _, _, d := checkedBench(t, "  - {name: second, to: 'file://"+dir+"/vault', every: never, verify: {part: 1/1}, drill: {images: 100}}\ncheck: {every: never}\n")
 	b.run(t, exitDone, "check", "--repair", "--read", "1/1")
 	b.run(t, exitDone, "backup", "second")
 	flip(t, filepath.Join(dir, "vault/blobs/sha256", d.Encoded()))
@@ -208,6 +208,9 @@ func TestTheDaemonReadsItsVaultsBack(t *testing.T) {
 			t.Errorf("/metrics has no %s", want)
 		}
 	}
+	daemon.wait(t, `msg="problem in a drill" job="drill second" .*digest=sha256:`)
+	daemon.wait(t, `msg="drill done" job="drill second" `)
 	b.run(t, exitDone, "backup", "second") // which repairs it
+	b.run(t, exitDone, "backup", "drill", "second", "--images", "100")
 	b.run(t, exitDone, "backup", "verify", "second", "--read", "1/1")
 }

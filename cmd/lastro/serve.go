@@ -128,6 +128,9 @@ func (d *daemon) run(ctx context.Context) error {
 		return fmt.Errorf("serve: %w", err)
 	}
 	defer socket.Close()
+	if err := d.site.cleanScratch(); err != nil {
+		d.log.Warn("the scratch registry of a drill is left", "err", err)
+	}
 	return d.serveOn(ctx, registry, admin, socket)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,6 +41,7 @@ type status struct {
 	LastDrill  *time.Time   `json:"last_drill"`
 	LastCheck  *time.Time   `json:"last_check"`  // the daemon's own of the local registry
 	RPOSeconds *int64       `json:"rpo_seconds"` // age of the newest backup: what a loss now would cost
+	RTOSeconds *int64       `json:"rto_seconds"` // how long a restore of everything would take, by the last drill
 	Problems   []string     `json:"problems"`
 
 	OldestUnread   *time.Time `json:"oldest_unread"`           // when what checks have left unread for longest was read
@@ -154,6 +156,21 @@ func (s *site) vaultStatus(ctx context.Context, name string, st *status) error {
 	if verify.Err != "" {
 		st.Problems = append(st.Problems, fmt.Sprintf("vault %s: the last verify ended with: %s", name, verify.Err))
 	}
+	return s.drillStatus(ctx, name, st)
+}
+
+func (s *site) drillStatus(ctx context.Context, name string, st *status) error {
+	job, err := s.job(ctx, jobDrill+name)
+	if err != nil {
+		return err
+	}
+	st.LastDrill = latest(st.LastDrill, job.LastOK)
+	if last := drilledOf(job); last.RTOSeconds > 0 {
+		st.RTOSeconds = new(max(last.RTOSeconds, *cmp.Or(st.RTOSeconds, new(int64))))
+	}
+	if job.Err != "" {
+		st.Problems = append(st.Problems, fmt.Sprintf("vault %s: the last drill ended with: %s", name, job.Err))
+	}
 	return nil
 }
 
@@ -224,6 +241,12 @@ func (st status) restorable() string {
 	}
 	if st.OldestInVaults != nil {
 		verified += ", all of it since " + stamp(*st.OldestInVaults)
+	}
+	if st.LastDrill != nil {
+		verified += ", drilled " + humanize.RelTime(*st.LastDrill, st.now, "ago", "from now")
+	}
+	if st.RTOSeconds != nil {
+		verified += fmt.Sprintf(", in about %s", time.Duration(*st.RTOSeconds)*time.Second)
 	}
 	return fmt.Sprintf("yes: from the backup of %s (%s), %s", stamp(*st.LastBackup), humanize.RelTime(*st.LastBackup, st.now, "ago", "from now"), verified)
 }

@@ -41,6 +41,7 @@ type site struct {
 	upstreams map[string]*upstream.Registry // opened on first use, forgotten on reload
 
 	sharers *semaphore.Weighted // see share
+	drills  *semaphore.Weighted // one at a time
 	turns   turns               // one run of a job at a time
 }
 
@@ -54,7 +55,7 @@ func openSite(cfg *configs.Config, log *slog.Logger, h host) (*site, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &site{store: st, log: log, now: h.now, step: h.step, witness: unseen{}, sharers: semaphore.NewWeighted(everyone), upstreams: map[string]*upstream.Registry{}}
+	s := &site{store: st, log: log, now: h.now, step: h.step, witness: unseen{}, sharers: semaphore.NewWeighted(everyone), drills: semaphore.NewWeighted(1), upstreams: map[string]*upstream.Registry{}}
 	s.config.Store(cfg)
 	s.serving.Store(serving)
 	return s, nil

@@ -50,6 +50,7 @@ func busy(t *testing.T) *Server {
 	s.Began(backup)
 	s.Vaults([]Vault{{Name: "main", Snapshots: 4, Newest: fixed().Add(-time.Hour)}, {Name: "new"}})
 	s.ReadBack(ReadBack{Name: "main", Oldest: fixed().Add(-24 * time.Hour)})
+	s.Drilled(Drill{Name: "main", Good: fixed(), RTO: time.Minute})
 	s.Collected(Collect{Waiting: 1, Deleted: 1, FreedBytes: 1, TakenBack: 1})
 	s.Checked(Check{Ended: fixed(), Succeeded: fixed(), Oldest: fixed(), Problems: map[string]int{"corrupt": 1}}, 1<<20, 1)
 	handler := s.Instrument(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") }))
@@ -324,6 +325,23 @@ func TestWhatIsLongestUnreadInAVaultGetsOlder(t *testing.T) {
 	for series, want := range map[string]float64{"main": 2, "unread": -1, "gone": -1} {
 		if got := value(t, s, "lastro_vault_problems", "vault="+series); got != want {
 			t.Errorf("problems of %s: got %v, want %v", series, got, want)
+		}
+	}
+}
+
+func TestADrillThatFailsDoesNotMakeTheLastGoodOneForgotten(t *testing.T) {
+	now := fixed()
+	s := New(Options{Now: func() time.Time { return now }})
+	s.Vaults([]Vault{{Name: "main", Newest: now}, {Name: "never"}})
+	s.Drilled(Drill{Name: "main", Good: now, RTO: time.Minute})
+	now = now.Add(time.Hour)
+	s.Drilled(Drill{Name: "main", Problems: 3})
+	for metric, want := range map[string]float64{"drill_age_seconds": 3600, "drill_problems": 3, "rpo_seconds": 3600, "rto_seconds": -1} {
+		if got := value(t, s, "lastro_vault_"+metric, "vault=main"); got != want {
+			t.Errorf("%s: got %v, want %v", metric, got, want)
+		}
+		if got := value(t, s, "lastro_vault_"+metric, "vault=never"); got != -1 {
+			t.Errorf("%s of one that was never tried: %v", metric, got)
 		}
 	}
 }

@@ -29,6 +29,25 @@ func (s *Server) ReadBack(r ReadBack) {
 	m.read[r.Name] = r
 }
 
+// Drill is what the last drill with a vault has found.
+type Drill struct {
+	Name     string
+	Good     time.Time // when the last one began, or ended, that found nothing wrong; zero: none
+	Problems int
+	RTO      time.Duration // how long a whole restore would take; zero: not known
+}
+
+// Drilled says what a drill has found. That one was good before is not forgotten.
+func (s *Server) Drilled(d Drill) {
+	m := s.metrics.vault
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if d.Good.IsZero() {
+		d.Good = m.drilled[d.Name].Good
+	}
+	m.drilled[d.Name] = d
+}
+
 // Vaults says what the vaults of the configuration hold. Those that are not
 // named are forgotten.
 func (s *Server) Vaults(vaults []Vault) {
@@ -51,23 +70,29 @@ func (s *Server) Snapshot(v Vault) {
 
 // vaultMetrics tell the age of snapshots at the moment of being asked.
 type vaultMetrics struct {
-	now    func() time.Time
-	mu     sync.Mutex
-	vaults map[string]Vault
-	read   map[string]ReadBack
+	now     func() time.Time
+	mu      sync.Mutex
+	vaults  map[string]Vault
+	read    map[string]ReadBack
+	drilled map[string]Drill
 
-	snapshots, age, unread, problems *prometheus.Desc
+	snapshots, age, unread, problems, drillAge, drillProblems, rpo, rto *prometheus.Desc
 }
 
 func newVaultMetrics(now func() time.Time) *vaultMetrics {
 	return &vaultMetrics{
-		now:       now,
-		vaults:    map[string]Vault{},
-		read:      map[string]ReadBack{},
-		snapshots: desc("vault_snapshots", "Snapshots in a vault.", "vault"),
-		age:       desc("vault_snapshot_age_seconds", "Age of the newest snapshot in a vault: what a loss now would cost.", "vault"),
-		unread:    desc("vault_oldest_unread_seconds", "For how long what is longest unread in a vault was not read and hashed.", "vault"),
-		problems:  desc("vault_problems", "Problems that the last verification of a vault found.", "vault"),
+		now:           now,
+		vaults:        map[string]Vault{},
+		read:          map[string]ReadBack{},
+		drilled:       map[string]Drill{},
+		snapshots:     desc("vault_snapshots", "Snapshots in a vault.", "vault"),
+		age:           desc("vault_snapshot_age_seconds", "Age of the newest snapshot in a vault: what a loss now would cost.", "vault"),
+		unread:        desc("vault_oldest_unread_seconds", "For how long what is longest unread in a vault was not read and hashed.", "vault"),
+		problems:      desc("vault_problems", "Problems that the last verification of a vault found.", "vault"),
+		drillAge:      desc("vault_drill_age_seconds", "Age of the last drill with a vault that found nothing wrong.", "vault"),
+		drillProblems: desc("vault_drill_problems", "Problems that the last drill with a vault found.", "vault"),
+		rpo:           desc("vault_rpo_seconds", "How much a loss now would cost: the age of the newest snapshot in a vault, as vault_snapshot_age_seconds.", "vault"),
+		rto:           desc("vault_rto_seconds", "How long a restore of everything in a vault would take, by the last drill.", "vault"),
 	}
 }
 
@@ -77,6 +102,10 @@ func (m *vaultMetrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.age
 	ch <- m.unread
 	ch <- m.problems
+	ch <- m.drillAge
+	ch <- m.drillProblems
+	ch <- m.rpo
+	ch <- m.rto
 }
 
 // Collect is for prometheus.
@@ -87,6 +116,7 @@ func (m *vaultMetrics) Collect(ch chan<- prometheus.Metric) {
 		send(ch, m.snapshots, float64(v.Snapshots), v.Name)
 		if !v.Newest.IsZero() {
 			send(ch, m.age, m.now().Sub(v.Newest).Seconds(), v.Name)
+			send(ch, m.rpo, m.now().Sub(v.Newest).Seconds(), v.Name)
 		}
 		r, known := m.read[v.Name]
 		if known {
@@ -95,5 +125,20 @@ func (m *vaultMetrics) Collect(ch chan<- prometheus.Metric) {
 		if !r.Oldest.IsZero() {
 			send(ch, m.unread, m.now().Sub(r.Oldest).Seconds(), v.Name)
 		}
+		m.sendDrill(ch, v.Name)
+	}
+}
+
+func (m *vaultMetrics) sendDrill(ch chan<- prometheus.Metric, name string) {
+	d, known := m.drilled[name]
+	if !known {
+		return
+	}
+	send(ch, m.drillProblems, float64(d.Problems), name)
+	if !d.Good.IsZero() {
+		send(ch, m.drillAge, m.now().Sub(d.Good).Seconds(), name)
+	}
+	if d.RTO > 0 {
+		send(ch, m.rto, d.RTO.Seconds(), name)
 	}
 }
