@@ -104,7 +104,7 @@ func (s *shape) pointed(v reflect.Value) reflect.Value {
 	return v.Elem()
 }
 
-var quoted = regexp.MustCompile(`"([a-z-]+)"`)
+var quoted = regexp.MustCompile(`"([a-z0-9-]+)"`)
 
 // wordsOf are the texts that may stand in place of a mapping: those that the
 // documentation quotes and the type takes.

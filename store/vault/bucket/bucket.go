@@ -79,6 +79,9 @@ type Object struct {
 	Size    int64
 	Digest  digest.Digest // what the bytes must hash to; required
 	Content io.ReaderAt
+	// Bulk says that it is read seldom, so it may go to a cheaper class of storage.
+	// It is never set for a record, a manifest or an index.
+	Bulk bool
 }
 
 // Bytes is an Object of bytes in memory, which must not be changed afterwards.

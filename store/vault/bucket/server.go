@@ -16,6 +16,9 @@ type Server interface {
 	// Versions yields every version of all that lies or lay under a prefix, marks of
 	// removal among them.
 	Versions(ctx context.Context, prefix string) iter.Seq2[Info, error]
+	// Asked tells what the settings ask of how a content is stored, and how the one
+	// under a key, which was written as Bulk, is stored.
+	Asked(ctx context.Context, key string) ([]Asked, error)
 	// Adapt makes do without what the server was found not to do. It replaces what an
 	// earlier call said.
 	Adapt(Lacks)
@@ -25,6 +28,13 @@ type Server interface {
 type Features struct {
 	Versions bool
 	Lock     bool
+}
+
+// Asked is what a setting wants, and what there is.
+type Asked struct {
+	Setting   string
+	Want, Got string
+	Must      bool // nothing may be written where it is not so
 }
 
 // Lacks is what a server was found not to do. Without conditions one of several

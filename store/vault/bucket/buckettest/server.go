@@ -26,6 +26,7 @@ type Server struct {
 	Racy             bool // looks, waits for another writer, and writes
 	StoreRefused     bool // says that a condition did not hold, and writes
 	KeepRemoved      bool // says that it removed, and did not
+	IgnoreAsked      bool // stores without the encryption and class that it is asked for
 	// Ahead is how far its clock goes before.
 	Ahead time.Duration
 	// Seen is called for each request; a status above zero is its answer, with a code.
@@ -169,6 +170,11 @@ func (s *Server) get(w http.ResponseWriter, key string) {
 	w.Header().Set("X-Amz-Checksum-Sha256", base64.StdEncoding.EncodeToString(sum[:]))
 	if said := o.header.Get("X-Amz-Checksum-Sha256"); s.IgnoreChecksum && said != "" {
 		w.Header().Set("X-Amz-Checksum-Sha256", said)
+	}
+	for _, asked := range []string{"X-Amz-Server-Side-Encryption", "X-Amz-Storage-Class"} {
+		if v := o.header.Get(asked); v != "" && !s.IgnoreAsked {
+			w.Header().Set(asked, v)
+		}
 	}
 	_, _ = w.Write(o.data)
 }

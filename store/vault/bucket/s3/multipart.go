@@ -40,7 +40,7 @@ func (r *remote) putLarge(ctx context.Context, key string, o bucket.Object, when
 		}
 	}
 	return r.settle(ctx, key, o, func() error {
-		id, err := r.begin(ctx, key)
+		id, err := r.begin(ctx, key, r.stored(o))
 		if err != nil {
 			return err
 		}
@@ -56,13 +56,14 @@ func partSizeFor(size int64) int64 {
 	return max(partSize, (size+maxParts-1)/maxParts)
 }
 
-func (r *remote) begin(ctx context.Context, key string) (id *string, err error) {
+func (r *remote) begin(ctx context.Context, key string, how stored) (id *string, err error) {
 	err = retry(ctx, r.o, "begin", key, func(int) error {
 		wctx, dog := watch(ctx, r.o.Idle)
 		defer dog.stop()
 		out, err := r.client.CreateMultipartUpload(wctx, &api.CreateMultipartUploadInput{
 			Bucket: &r.bucket, Key: r.key(key),
 			ChecksumAlgorithm: types.ChecksumAlgorithmCrc64nvme, ChecksumType: types.ChecksumTypeFullObject,
+			StorageClass: how.class, ServerSideEncryption: how.sse, SSEKMSKeyId: how.kmsKey,
 		})
 		if err == nil {
 			id = out.UploadId

@@ -31,6 +31,7 @@ type remote struct {
 	client *api.Client
 	bucket string
 	prefix string
+	set    Settings
 	o      Options
 
 	without       atomic.Pointer[bucket.Lacks] // nil: nothing is known
@@ -81,7 +82,7 @@ func Open(ctx context.Context, name, prefix string, s Settings, o Options) (buck
 		c.HTTPClient = counting{sender(c.HTTPClient, o.Transport), o.Sent}
 		c.Logger = logging.Nop{}
 	})
-	return &remote{client: client, bucket: name, prefix: strings.Trim(prefix, "/"), o: o}, nil
+	return &remote{client: client, bucket: name, prefix: strings.Trim(prefix, "/"), set: s, o: o}, nil
 }
 
 func awsConfig(ctx context.Context, s Settings) (aws.Config, error) {
@@ -156,12 +157,16 @@ func (r *remote) explain(err error) error {
 		return fmt.Errorf("this machine's clock and the server's differ: set the clock: %w", err)
 	case c == "PermanentRedirect" || c == "AuthorizationHeaderMalformed":
 		return fmt.Errorf("the bucket is in another region: set s3.region: %w", err)
+	case strings.HasPrefix(c, "KMS."):
+		return fmt.Errorf("check s3.sse.kms-key, and that the credentials may use it (kms:GenerateDataKey, kms:Decrypt): %w", err)
+	case c == "InvalidStorageClass":
+		return fmt.Errorf("the server has no such class: set another s3.storage-class: %w", err)
 	case s == http.StatusForbidden || s == http.StatusUnauthorized:
 		return fmt.Errorf("%w: check s3.credentials and what they may do with the bucket: %w", fs.ErrPermission, err)
 	case full(err):
 		return fmt.Errorf("%w: %w", bucket.ErrFull, err)
 	case s == http.StatusNotImplemented && !errors.Is(err, bucket.ErrNoConditions):
-		return fmt.Errorf("the server lacks something that a vault needs (checksums, multipart uploads): %w", err)
+		return fmt.Errorf("the server lacks something that a vault needs (checksums, multipart uploads), or what s3.sse or s3.storage-class asks: %w", err)
 	case s == 0:
 		return unreachable(err)
 	}

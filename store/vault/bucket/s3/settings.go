@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
 // Settings say how an S3-compatible server is reached. The zero value is AWS,
@@ -13,7 +16,38 @@ type Settings struct {
 	Region      string      `yaml:"region" doc:"Region that requests are signed for; default: from the environment, or us-east-1 with an endpoint." example:"eu-central-1"`
 	PathStyle   bool        `yaml:"path-style" doc:"Put the bucket's name into the path instead of the host name." default:"false"`
 	Credentials Credentials `yaml:"credentials" doc:"\"environment\" for the AWS chain (variables, profile, role), or access-key and secret-key." default:"environment"`
+
+	StorageClass string `yaml:"storage-class" doc:"Class of storage for contents of more than 8 MiB (layers); default: the bucket's. Records, manifests and indexes never go there. It must be one that is read without thawing." example:"STANDARD_IA"`
+	SSE          SSE    `yaml:"sse" doc:"Encryption by the server: \"aes256\", or kms-key for a key of KMS; default: what the bucket does by itself." example:"aes256"`
 }
+
+// SSE is the encryption that the server is asked for; the zero value asks nothing.
+type SSE struct {
+	AES256 bool   `yaml:"-"`
+	KMSKey string `yaml:"kms-key" doc:"Id, ARN or alias of the key." example:"alias/backups" required:"true"`
+}
+
+// UnmarshalText takes the one scalar form, "aes256".
+func (e *SSE) UnmarshalText(text []byte) error {
+	if string(text) != "aes256" {
+		return errors.New(`must be "aes256", or a mapping with kms-key`)
+	}
+	*e = SSE{AES256: true}
+	return nil
+}
+
+func (e SSE) algorithm() types.ServerSideEncryption {
+	switch {
+	case e.KMSKey != "":
+		return types.ServerSideEncryptionAwsKms
+	case e.AES256:
+		return types.ServerSideEncryptionAes256
+	}
+	return ""
+}
+
+// thawed are classes from which nothing is read at once.
+var thawed = []types.StorageClass{types.StorageClassGlacier, types.StorageClassDeepArchive}
 
 // Credentials are a static key pair; the zero value means the environment.
 type Credentials struct {
@@ -41,6 +75,9 @@ func (s Settings) Validate() error {
 	}
 	if (s.Credentials.AccessKey == "") != (s.Credentials.SecretKey == "") {
 		errs = append(errs, errors.New("credentials: access-key and secret-key belong together"))
+	}
+	if slices.Contains(thawed, types.StorageClass(s.StorageClass)) {
+		errs = append(errs, fmt.Errorf("storage-class: what lies in %s must be thawed before it is read: no restore and no verification would work (example: \"STANDARD_IA\" or \"GLACIER_IR\")", s.StorageClass))
 	}
 	return errors.Join(errs...)
 }

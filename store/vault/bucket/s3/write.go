@@ -95,9 +95,11 @@ func (r *remote) settle(ctx context.Context, key string, o bucket.Object, write 
 func (r *remote) putOnce(ctx context.Context, key string, o bucket.Object, sum []byte, when condition) (etag string, err error) {
 	wctx, dog := watch(ctx, r.o.Idle)
 	defer dog.stop()
+	how := r.stored(o)
 	in := &api.PutObjectInput{
 		Bucket: &r.bucket, Key: r.key(key), Body: o.Reader(dog.kick), ContentLength: &o.Size,
 		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(sum)),
+		StorageClass:   how.class, ServerSideEncryption: how.sse, SSEKMSKeyId: how.kmsKey,
 	}
 	if when.absent {
 		in.IfNoneMatch = aws.String("*")
