@@ -175,7 +175,9 @@ func (b *backup) open(ctx context.Context, d digest.Digest) (bucket.Object, func
 	if err != nil {
 		return bucket.Object{}, nil, errors.Join(err, f.Close())
 	}
-	return bucket.Object{Size: info.Size(), Digest: d, Content: f}, func() { _ = f.Close() }, nil
+	// No manifest is longer.
+	bulk := info.Size() > mirror.MaxManifest
+	return bucket.Object{Size: info.Size(), Digest: d, Content: f, Bulk: bulk}, func() { _ = f.Close() }, nil
 }
 
 // save stores all below the root, then the root. It returns the repositories as

@@ -3,6 +3,7 @@ package vault_test
 import (
 	"context"
 	"net"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,10 +12,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"lastro/mirror"
 	"lastro/store/vault"
+	"lastro/store/vault/bucket/buckettest"
 	"lastro/store/vault/bucket/s3"
+	"lastro/store/vault/layout"
 )
 
 // TestAVaultOnAnS3Server saves, verifies, loses, heals and restores on a real server.
@@ -25,6 +30,14 @@ func TestAVaultOnAnS3Server(t *testing.T) {
 	v, err := vault.Open(t.Context(), vault.Settings{Name: "main", To: "s3://bucket/some/prefix", S3: settings}, vault.Options{})
 	if err != nil {
 		t.Fatal(err)
+	}
+	p, err := v.Init(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	proven := layout.Proven{Conditions: true, PutOnce: true, Swap: true, Coherent: true, Checksum: true, Delete: true}
+	if diff := cmp.Diff(proven, p.Config.Proven, cmpopts.IgnoreFields(layout.Proven{}, "When")); diff != "" || p.Left > 0 {
+		t.Errorf("%s\n%+v", diff, p)
 	}
 	st := newStore(t, c)
 	sample(t, st)
@@ -53,6 +66,30 @@ func TestAVaultOnAnS3Server(t *testing.T) {
 		t.Errorf("got %+v", r.Failed)
 	}
 	if diff := cmp.Diff(want, stateOf(t, back)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestOnlyLargeContentsGoToAnotherClass(t *testing.T) {
+	c, fake := &clock{}, &buckettest.Server{}
+	server := httptest.NewServer(fake)
+	t.Cleanup(server.Close)
+	set := s3.Settings{Endpoint: server.URL, Credentials: s3.Credentials{AccessKey: "k", SecretKey: "s"}, StorageClass: "STANDARD_IA"}
+	v, err := vault.Open(t.Context(), vault.Settings{Name: "main", To: "s3://bucket/p", S3: set}, vault.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := newStore(t, c)
+	large, just := newContent(ocispec.MediaTypeImageLayer, noise(1, mirror.MaxManifest+1)), newContent(ocispec.MediaTypeImageLayer, noise(2, mirror.MaxManifest))
+	publish(t, st, "r", "1", plain("one", large, just))
+	backup(t, v, st)
+	var classed []string
+	for _, key := range fake.Keys() {
+		if fake.Header(key).Get("X-Amz-Storage-Class") != "" {
+			classed = append(classed, key)
+		}
+	}
+	if diff := cmp.Diff([]string{"p/blobs/sha256/" + large.desc.Digest.Encoded()}, classed); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -39,10 +39,11 @@ type Tried struct {
 
 // run is one probe.
 type run struct {
-	b      bucket.Bucket
-	o      Options
-	prefix string // of all keys; flat, as folders would stay
-	result Result
+	b       bucket.Bucket
+	o       Options
+	prefix  string // of all keys; flat, as folders would stay
+	written string // a content that was stored as bulk
+	result  Result
 }
 
 // Run tries what the place does, and adapts the server to it. An error says that it
@@ -73,7 +74,7 @@ func (r *run) adapt(l bucket.Lacks) {
 }
 
 func (r *run) all(ctx context.Context) error {
-	steps := []func(context.Context) error{r.conditions, r.clock, r.putOnce, r.swap, r.coherent, r.checksum, r.features, r.remove}
+	steps := []func(context.Context) error{r.conditions, r.asked, r.clock, r.putOnce, r.swap, r.coherent, r.checksum, r.features, r.remove}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return fmt.Errorf("finding out what the place can do: %w", err)
@@ -89,11 +90,13 @@ func (r *run) note(name string, holds *bool, yes bool, seen string, args ...any)
 
 // conditions tells whether writes under conditions are taken at all.
 func (r *run) conditions(ctx context.Context) error {
-	err := r.writes(ctx, "first")
+	r.written = r.prefix + "first"
+	err := r.writes(ctx, r.written)
 	refused := errors.Is(err, bucket.ErrNoConditions)
 	if refused {
 		r.adapt(bucket.Lacks{Conditions: true})
-		err = r.writes(ctx, "again")
+		r.written = r.prefix + "again"
+		err = r.writes(ctx, r.written)
 	}
 	r.note("takes conditions", &r.result.Proven.Conditions, !refused, "%s",
 		choose(refused, "refused as not implemented: looks first, then writes", "If-None-Match and If-Match are accepted"))
@@ -101,13 +104,31 @@ func (r *run) conditions(ctx context.Context) error {
 }
 
 // writes makes each kind of write once.
-func (r *run) writes(ctx context.Context, name string) error {
-	if _, err := r.b.Put(ctx, r.prefix+name, bucket.Bytes([]byte(name))); err != nil {
+func (r *run) writes(ctx context.Context, key string) error {
+	o := bucket.Bytes([]byte(key))
+	o.Bulk = true
+	if _, err := r.b.Put(ctx, key, o); err != nil {
 		return err
 	}
-	etag, err := r.b.Swap(ctx, r.prefix+name+".json", "", []byte("{}"))
+	etag, err := r.b.Swap(ctx, key+".json", "", []byte("{}"))
 	if err == nil {
-		_, err = r.b.Swap(ctx, r.prefix+name+".json", etag, []byte(`{"again":true}`))
+		_, err = r.b.Swap(ctx, key+".json", etag, []byte(`{"again":true}`))
+	}
+	return err
+}
+
+// asked tells whether things are stored as the settings want.
+func (r *run) asked(ctx context.Context) error {
+	if r.o.Server == nil {
+		return nil
+	}
+	list, err := r.o.Server.Asked(ctx, r.written)
+	for _, a := range list {
+		var so bool
+		r.note(a.Setting, &so, a.Want == a.Got, "asked for %s, stored with %q", a.Want, a.Got)
+		if a.Must && !so {
+			err = fmt.Errorf("%s asks for %s, and the server stores with %q: take the setting out, or use another server", a.Setting, a.Want, a.Got)
+		}
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package probe
 import (
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,9 +20,15 @@ import (
 
 func open(t *testing.T, fake *buckettest.Server) bucket.Bucket {
 	t.Helper()
+	return openWith(t, fake, s3.Settings{})
+}
+
+func openWith(t *testing.T, fake *buckettest.Server, s s3.Settings) bucket.Bucket {
+	t.Helper()
 	srv := httptest.NewServer(fake)
 	t.Cleanup(srv.Close)
-	b, err := s3.Open(t.Context(), "b", "p", s3.Settings{Endpoint: srv.URL, Credentials: s3.Credentials{AccessKey: "k", SecretKey: "s"}}, s3.Options{})
+	s.Endpoint, s.Credentials = srv.URL, s3.Credentials{AccessKey: "k", SecretKey: "s"}
+	b, err := s3.Open(t.Context(), "b", "p", s, s3.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,6 +95,38 @@ func TestAServerThatLearntConditionsIsTriedWithThem(t *testing.T) {
 	server.RefuseConditions, server.Racy = false, false
 	if r := run16(t, b); !r.Proven.Conditions || !r.Proven.Swap {
 		t.Errorf("got %+v", r.Tried)
+	}
+}
+
+func TestWhatTheSettingsAskIsLookedAt(t *testing.T) {
+	class, sse := s3.Settings{StorageClass: "STANDARD_IA"}, s3.Settings{SSE: s3.SSE{AES256: true}}
+	for _, c := range []struct {
+		name   string
+		server *buckettest.Server
+		set    s3.Settings
+		tried  string
+		holds  bool
+		err    string
+	}{
+		{"a class that is kept to", &buckettest.Server{}, class, "s3.storage-class", true, ""},
+		{"a class that is ignored costs more, and no data", &buckettest.Server{IgnoreAsked: true}, class, "s3.storage-class", false, ""},
+		{"encryption that is done", &buckettest.Server{}, sse, "s3.sse", true, ""},
+		{"encryption without conditions", &buckettest.Server{RefuseConditions: true}, sse, "s3.sse", true, ""},
+		{"encryption that is ignored is refused", &buckettest.Server{IgnoreAsked: true}, sse, "s3.sse", false, `s3.sse asks for AES256, and the server stores with ""`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := openWith(t, c.server, c.set)
+			r, err := Run(t.Context(), b, Options{Server: b.(bucket.Server), Now: time.Now()})
+			if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+				t.Errorf("got %v, want %q", err, c.err)
+			}
+			if i := slices.IndexFunc(r.Tried, func(tried Tried) bool { return tried.Name == c.tried }); i < 0 || r.Tried[i].Holds != c.holds {
+				t.Errorf("got %+v, want %s: %v", r.Tried, c.tried, c.holds)
+			}
+			if left := c.server.Keys(); len(left) > 0 {
+				t.Errorf("left behind: %q", left)
+			}
+		})
 	}
 }
 
