@@ -10,24 +10,31 @@ import (
 )
 
 func (c *cli) restoreCommand() *cobra.Command {
-	var from, snapshot, asOf string
+	var from, snapshot, asOf, to string
 	var dryRun, force bool
 	cmd := &cobra.Command{
-		Use:   "restore [--from VAULT] [--snapshot ID | --as-of TIME] [PATTERN…] [--force] [--dry-run]",
+		Use:   "restore [--from VAULT] [--snapshot ID | --as-of TIME] [--to URL|DIR] [PATTERN…] [--force] [--dry-run]",
 		Short: "bring images and their history back from a vault",
 		Long: `Restore copies the images of a snapshot into the local registry and brings
 their history back: all of them, or those that match a pattern (a repository,
 or repository:tag). Every byte is hashed before anything becomes visible, and a
 tag moves only when its whole image is there. Stopping it is safe: the next
 restore goes on where this one stopped. A tag that has moved here since the
-snapshot is left alone and listed, unless --force is given.`,
-		Example: "  lastro restore\n  lastro restore --as-of 2026-05-01 'docker.io/library/*'",
+snapshot is left alone and listed, unless --force is given.
+
+With --to the images are copied elsewhere, and this registry is left as it is: into
+an OCI image layout (a folder, new or one that --to has filled), which skopeo, crane
+and oras read. What is there is not copied again, other images there stay, and a
+tag that is something else there is left alone without --force. The history stays
+in the vault.`,
+		Example: "  lastro restore\n  lastro restore --as-of 2026-05-01 'docker.io/library/*'\n  lastro restore --to oci:/srv/images 'docker.io/library/debian:12'",
 	}
 	f := cmd.Flags()
 	f.StringVar(&from, "from", "", "the `vault`, when the configuration has several")
 	f.StringVar(&snapshot, "snapshot", "", "the snapshot's `id` (default: the newest)")
 	f.StringVar(&asOf, "as-of", "", "the newest snapshot that is not younger than this `time`")
-	f.BoolVar(&force, "force", false, "also put back tags that have moved here since the snapshot")
+	f.StringVar(&to, "to", "", "copy to this `place` instead of this registry: oci:DIR or DIR")
+	f.BoolVar(&force, "force", false, "also put back tags that have moved since the snapshot")
 	f.BoolVar(&dryRun, "dry-run", false, "print the plan and change nothing")
 	cmd.MarkFlagsMutuallyExclusive("snapshot", "as-of")
 	cmd.RunE = c.verb(func(ctx context.Context, s *site, patterns []string) error {
@@ -39,7 +46,14 @@ snapshot is left alone and listed, unless --force is given.`,
 		if o.AsOf, err = c.timeFlag("--as-of", asOf, o.AsOf); err != nil {
 			return err
 		}
-		return c.restore(ctx, s, v, o, dryRun)
+		if to == "" {
+			return c.restore(ctx, s, v, o, dryRun)
+		}
+		target, err := c.target(ctx, to)
+		if err != nil {
+			return err
+		}
+		return c.copyOut(ctx, v, target, o, dryRun)
 	})
 	return cmd
 }
@@ -54,6 +68,28 @@ func (c *cli) restore(ctx context.Context, s *site, v *vault.Vault, o vault.Rest
 	if err != nil {
 		return err
 	}
+	return c.restored(report)
+}
+
+// copyOut is restore to elsewhere.
+func (c *cli) copyOut(ctx context.Context, v *vault.Vault, to vault.Target, o vault.RestoreOptions, dryRun bool) error {
+	if dryRun {
+		plan, err := v.PlanCopy(ctx, to, o)
+		if err != nil {
+			return err
+		}
+		return c.planned(plan)
+	}
+	bars := c.bars()
+	report, err := v.Copy(ctx, to, o, bars)
+	bars.Close()
+	if err != nil {
+		return err
+	}
+	return c.restored(report)
+}
+
+func (c *cli) restored(report vault.Restored) error {
 	if err := c.print(shownRestore(report)); err != nil {
 		return err
 	}
@@ -68,6 +104,10 @@ func (c *cli) planRestore(ctx context.Context, s *site, v *vault.Vault, o vault.
 	if err != nil {
 		return err
 	}
+	return c.planned(plan)
+}
+
+func (c *cli) planned(plan vault.RestorePlan) error {
 	if err := c.print(shownRestorePlan(plan)); err != nil {
 		return err
 	}

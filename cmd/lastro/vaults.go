@@ -189,7 +189,11 @@ type shownRestore vault.Restored
 // Print says what failed first.
 func (r shownRestore) Print(w io.Writer) error {
 	printFailures(w, r.Failed)
-	_, err := fmt.Fprintf(w, "restored from snapshot %s: %d images; %d blobs, %s fetched in %.1f s\n", r.Snapshot, r.Images, r.Blobs, size(r.Bytes), r.TookSeconds)
+	to := ""
+	if r.To != "" {
+		to = " to " + r.To
+	}
+	_, err := fmt.Fprintf(w, "restored from snapshot %s%s: %d images; %d blobs, %s fetched in %.1f s\n", r.Snapshot, to, r.Images, r.Blobs, size(r.Bytes), r.TookSeconds)
 	return err
 }
 

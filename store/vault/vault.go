@@ -131,6 +131,7 @@ type (
 	RestoreOptions = restore.Options
 	RestorePlan    = restore.Plan
 	Restored       = restore.Report
+	Target         = restore.Target
 	Failure        = catalog.Failure
 )
 
@@ -151,6 +152,27 @@ func (v *Vault) Restore(ctx context.Context, st Store, o RestoreOptions, progres
 	r.TookSeconds = v.Now().Sub(start).Seconds()
 	if err != nil {
 		return r, fmt.Errorf("restore from vault %s: %w", v.Name, err)
+	}
+	return r, nil
+}
+
+// PlanCopy tells what Copy would do. It changes nothing.
+func (v *Vault) PlanCopy(ctx context.Context, to Target, o RestoreOptions) (RestorePlan, error) {
+	p, err := restore.PrepareCopy(ctx, v.Catalog, to, o)
+	if err != nil {
+		return p, fmt.Errorf("plan copy from vault %s to %s: %w", v.Name, to, err)
+	}
+	return p, nil
+}
+
+// Copy brings images to another registry or into a folder; see restore.Copy.
+// progress may be nil.
+func (v *Vault) Copy(ctx context.Context, to Target, o RestoreOptions, progress mirror.Progress) (Restored, error) {
+	start := v.Now()
+	r, err := restore.Copy(ctx, v.Catalog, to, o, watched(progress))
+	r.TookSeconds = v.Now().Sub(start).Seconds()
+	if err != nil {
+		return r, fmt.Errorf("copy from vault %s to %s: %w", v.Name, to, err)
 	}
 	return r, nil
 }

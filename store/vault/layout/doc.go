@@ -36,7 +36,7 @@
 //	format   1
 //	id       of the vault
 //	created  when
-//	proven   {"swap": whether the bucket was seen to refuse a conditional write}
+//	proven   what the place was seen to do, for those who write
 //
 // vault/HEAD.json says which snapshots there are. What it does not list does not
 // exist, whatever else lies in the vault:
@@ -46,7 +46,7 @@
 //	epoch      counts changes of this file
 //	snapshots  list, the oldest first: id, record (the key of its commit record),
 //	           record_digest (the hash of that file), created, root (a digest), images,
-//	           blobs, bytes, and verified if it was read whole and found right
+//	           blobs, bytes, verified if it was read whole and found right, and store
 //	damaged    digests that were found bad, which the next backup replaces
 //	read       when each part of the vault was last read back
 //
@@ -58,6 +58,7 @@
 //	format, id, vault, created
 //	parent     id of the snapshot before, which may be gone
 //	writer, version, include    who wrote it, with which program, of which repositories
+//	store      what the registry is called that it is of: several may have one vault
 //	root       descriptor of its root
 //	images     how many
 //	blobs      how many contents the root leads to, itself included

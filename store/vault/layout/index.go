@@ -117,6 +117,13 @@ func Indexes(repos []Repository) (root Document, each []Document, err error) {
 	return root, each, err
 }
 
+// Named describes an image as an index.json of ours lists it.
+func Named(desc ocispec.Descriptor, repo, tag string) ocispec.Descriptor {
+	name := repo + ":" + tag
+	desc.Annotations = map[string]string{ocispec.AnnotationRefName: name, annotationContainerd: name}
+	return desc
+}
+
 // Flat is the index.json of the layout: all images of the snapshot, with their
 // full names.
 func Flat(repos []Repository) (Document, error) {
@@ -125,8 +132,7 @@ func Flat(repos []Repository) (Document, error) {
 	for _, r := range repos {
 		for _, desc := range r.Images {
 			if tag := TagOf(desc); tag != "" {
-				name := r.Name + ":" + tag
-				desc.Annotations = map[string]string{ocispec.AnnotationRefName: name, annotationContainerd: name}
+				desc = Named(desc, r.Name, tag)
 			} else if unnamed[desc.Digest] {
 				continue
 			} else {

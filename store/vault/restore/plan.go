@@ -37,6 +37,7 @@ type Options struct {
 // Plan is what a restore would do.
 type Plan struct {
 	Snapshot  string            `json:"snapshot"`
+	To        string            `json:"to,omitempty"` // where it copies to; "": into this registry
 	Time      time.Time         `json:"time"`
 	Images    []Image           `json:"images"`
 	Unchanged int               `json:"unchanged"` // tags that are already so
@@ -53,7 +54,7 @@ type Image struct {
 	Repo     string        `json:"repo"`
 	Tag      string        `json:"tag,omitempty"`
 	Digest   digest.Digest `json:"digest"`
-	Previous digest.Digest `json:"previous,omitempty"` // where the local tag points now
+	Previous digest.Digest `json:"previous,omitempty"` // where the tag points now
 }
 
 // repositoryPlan is what is to be done in one repository, in order.
@@ -103,7 +104,10 @@ type planner struct {
 	plan    Plan
 }
 
-func (p *planner) run(ctx context.Context) (err error) {
+func (p *planner) run(ctx context.Context) error { return p.each(ctx, p.repository) }
+
+// each finds the snapshot and calls do for each repository of it that is meant.
+func (p *planner) each(ctx context.Context, do func(ctx context.Context, repo string, desc ocispec.Descriptor) error) (err error) {
 	p.plan.Images, p.plan.Failed = []Image{}, []catalog.Failure{}
 	if p.choose, err = newSelection(p.o.Patterns); err != nil {
 		return err
@@ -122,34 +126,43 @@ func (p *planner) run(ctx context.Context) (err error) {
 		if !p.choose.repository(repo) {
 			continue
 		}
-		if err := p.repository(ctx, repo, desc); err != nil {
+		if err := do(ctx, repo, desc); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// repository plans one. What cannot be read there fails its images, not the rest.
-func (p *planner) repository(ctx context.Context, repo string, desc ocispec.Descriptor) error {
+// load reads the index of a repository, and by read the manifests below it. What
+// cannot be read there fails its images, not the rest: nil.
+func (p *planner) load(ctx context.Context, repo string, desc ocispec.Descriptor, read func(context.Context, ocispec.Descriptor) (mirror.Manifest, error)) (*images, error) {
 	idx, err := p.Index(ctx, desc)
 	if err == nil && disk.CheckRepository(repo) != nil {
 		err = fmt.Errorf("%w: %w", layout.ErrDamaged, disk.CheckRepository(repo))
 	}
 	if _, bad := catalog.Damage(err); bad {
 		p.plan.Failed = append(p.plan.Failed, catalog.Failure{Repo: repo, Digest: desc.Digest, Error: err.Error()})
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	w := p.Walker(p.read)
-	r := repositoryPlan{name: repo, index: desc, all: map[digest.Digest]bool{}}
+	w := p.Walker(read)
 	if err := w.Load(ctx, idx.Manifests); err != nil {
+		return nil, err
+	}
+	return newImages(w, idx.Manifests, catalog.Foreign(p.plan.record)), nil
+}
+
+// repository plans one.
+func (p *planner) repository(ctx context.Context, repo string, desc ocispec.Descriptor) error {
+	images, err := p.load(ctx, repo, desc, p.read)
+	if err != nil || images == nil {
 		return err
 	}
-	images := newImages(w, idx.Manifests, catalog.Foreign(p.plan.record))
+	r := repositoryPlan{name: repo, index: desc, all: map[digest.Digest]bool{}}
 	selected := images.selected(func(tag string) bool { return p.choose.tag(repo, tag) })
-	r.whole = len(selected) == len(idx.Manifests)
+	r.whole = len(selected) == len(images.list)
 	for _, i := range selected {
 		if err := p.image(ctx, &r, images, i); err != nil {
 			return err
@@ -179,14 +192,8 @@ func (p *planner) image(ctx context.Context, r *repositoryPlan, images *images, 
 	top := images.list[i]
 	t := images.closure(i)
 	f := catalog.Failure{Repo: r.name, Tag: layout.TagOf(top), Digest: top.Digest}
-	if err := faultOf(f.Tag, t); err != nil {
-		_, ours := errors.AsType[*storeError](err)
-		if _, bad := catalog.Damage(err); ours || !bad {
-			return err
-		}
-		f.Error = err.Error()
-		p.fail(r, f)
-		return nil
+	if sound, err := p.sound(r, f, t); err != nil || !sound {
+		return err
 	}
 	previous, ok, err := p.mayMove(ctx, r.name, top)
 	if err != nil {
@@ -202,6 +209,21 @@ func (p *planner) image(ctx context.Context, r *repositoryPlan, images *images, 
 	}
 	p.plan.Images = append(p.plan.Images, Image{r.name, f.Tag, top.Digest, previous})
 	return p.contents(ctx, r, top, t)
+}
+
+// sound fails an image that is not whole in the vault.
+func (p *planner) sound(r *repositoryPlan, f catalog.Failure, t closure) (bool, error) {
+	err := faultOf(f.Tag, t)
+	if err == nil {
+		return true, nil
+	}
+	_, ours := errors.AsType[*storeError](err)
+	if _, bad := catalog.Damage(err); ours || !bad {
+		return false, err
+	}
+	f.Error = err.Error()
+	p.fail(r, f)
+	return false, nil
 }
 
 // faultOf is why an image cannot be restored from the vault.

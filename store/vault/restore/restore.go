@@ -22,8 +22,9 @@ import (
 // Report is what a restore did.
 type Report struct {
 	Snapshot    string            `json:"snapshot"`
-	Images      int               `json:"images"` // that are now as in the snapshot; what is attached to others is not counted
-	Blobs       int               `json:"blobs"`  // fetched from the vault
+	To          string            `json:"to,omitempty"` // where it was copied to; "": into this registry
+	Images      int               `json:"images"`       // that are now as in the snapshot; what is attached to others is not counted
+	Blobs       int               `json:"blobs"`        // fetched from the vault
 	Bytes       int64             `json:"bytes"`
 	TookSeconds float64           `json:"took_seconds"`
 	Failed      []catalog.Failure `json:"failed"`

@@ -1,6 +1,7 @@
 package folder
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -25,6 +26,7 @@ const (
 
 // Options are what Open can be told. The zero value is fine.
 type Options struct {
+	What string // what the folder is, in errors; "": a vault
 	Sent func() // called once for each call, as for a request to a server
 	// Step is called before each step that changes the disk; its error stops the
 	// call there. For tests.
@@ -84,7 +86,7 @@ func (f *folder) fail(op, key string, err error) error {
 	if errors.As(err, &content) {
 		return fmt.Errorf("%s %s: %w", op, key, err) // not the vault's fault
 	}
-	return fmt.Errorf("vault %s: %s %s: %w", f, op, key, err)
+	return fmt.Errorf("%s %s: %s %s: %w", cmp.Or(f.o.What, "vault"), f, op, key, err)
 }
 
 // Load implements Reader; the ETag is the SHA-256 of the bytes.
