@@ -23,17 +23,19 @@ restore goes on where this one stopped. A tag that has moved here since the
 snapshot is left alone and listed, unless --force is given.
 
 With --to the images are copied elsewhere, and this registry is left as it is: into
-an OCI image layout (a folder, new or one that --to has filled), which skopeo, crane
-and oras read. What is there is not copied again, other images there stay, and a
-tag that is something else there is left alone without --force. The history stays
-in the vault.`,
-		Example: "  lastro restore\n  lastro restore --as-of 2026-05-01 'docker.io/library/*'\n  lastro restore --to oci:/srv/images 'docker.io/library/debian:12'",
+another registry, below the path of its URL, or into an OCI image layout (a folder,
+new or one that --to has filled), which skopeo, crane and oras read. What is there is
+not copied again, other images there stay, and a tag that is something else there is
+left alone without --force. The history stays in the vault. Credentials, CA and
+plain HTTP of a registry are those of upstreams: in the configuration; to one that is
+not there, nothing but http:// in the URL speaks HTTP, and without credentials.`,
+		Example: "  lastro restore\n  lastro restore --as-of 2026-05-01 'docker.io/library/*'\n  lastro restore --to oci:/srv/images 'docker.io/library/debian:12'\n  lastro restore --to https://registry.example.com/copies --as-of 2026-05-01",
 	}
 	f := cmd.Flags()
 	f.StringVar(&from, "from", "", "the `vault`, when the configuration has several")
 	f.StringVar(&snapshot, "snapshot", "", "the snapshot's `id` (default: the newest)")
 	f.StringVar(&asOf, "as-of", "", "the newest snapshot that is not younger than this `time`")
-	f.StringVar(&to, "to", "", "copy to this `place` instead of this registry: oci:DIR or DIR")
+	f.StringVar(&to, "to", "", "copy to this `place` instead of this registry: the URL of another one, oci:DIR, or DIR")
 	f.BoolVar(&force, "force", false, "also put back tags that have moved since the snapshot")
 	f.BoolVar(&dryRun, "dry-run", false, "print the plan and change nothing")
 	cmd.MarkFlagsMutuallyExclusive("snapshot", "as-of")
@@ -49,7 +51,7 @@ in the vault.`,
 		if to == "" {
 			return c.restore(ctx, s, v, o, dryRun)
 		}
-		target, err := c.target(ctx, to)
+		target, err := c.target(ctx, s, to)
 		if err != nil {
 			return err
 		}

@@ -29,9 +29,13 @@ const leastPace = 64 << 10
 type stallError struct {
 	after time.Duration
 	came  int
+	sent  bool // it is what we send that nobody takes
 }
 
 func (e *stallError) Error() string {
+	if e.sent {
+		return fmt.Sprintf("nothing was taken for %v", e.after)
+	}
 	if e.came == 0 {
 		return fmt.Sprintf("nothing came for %v", e.after)
 	}
@@ -55,7 +59,7 @@ type stream struct {
 func newStream(resp *http.Response, stall time.Duration, cancel context.CancelCauseFunc, release func()) *stream {
 	s := &stream{body: resp.Body, host: resp.Request.URL.Host, ctx: resp.Request.Context(), stall: stall, release: release}
 	s.watch = time.AfterFunc(stall, func() {
-		cancel(&stallError{stall, int(s.came.Load())})
+		cancel(&stallError{after: stall, came: int(s.came.Load())})
 		s.body.Close()
 	})
 	s.watch.Stop()

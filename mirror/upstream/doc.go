@@ -1,5 +1,6 @@
 // Package upstream is one remote registry that we read: auth, limits, retries,
-// resumable reads. A [Registry] is a [mirror.Source].
+// resumable reads. A [Registry] is a [mirror.Source]. A [Target] is a registry that
+// images are put into.
 //
 //	Open       settings of a host → Registry; nothing is sent yet
 //	Head       what a tag or digest is, without its content
@@ -9,6 +10,7 @@
 //	Tags, Repositories, Referrers   lists, page by page
 //	RepositoriesIn                  those of a namespace, where the registry itself has no list
 //	Budget, Throttled, Outcomes     what it lets us do, and how requests ended
+//	OpenTarget the same settings → Target; Resolve and Has look, Blob, Manifest and Publish send
 //
 // # Guarantees
 //
@@ -57,7 +59,16 @@
 // bandwidth. That they do not have something says nothing: the error is the
 // upstream's.
 //
+// # Putting images into a registry
+//
+// A blob that another repository there is known to have is taken from it. Otherwise it
+// is sent in one request, and when that breaks off again from the start, at most five
+// times; the sender's own faults are not tried again. A registry that takes nothing for
+// a minute is given up. Where it has no list of referrers, a tag is one.
+//
 // # Who sees the credentials
+//
+// An upload that the registry wants elsewhere is sent there without them.
 //
 // They go to the endpoint, and to the token server that the endpoint names
 // (WWW-Authenticate), which may be another host, as Docker Hub's is. A bearer

@@ -48,6 +48,12 @@ func (e *statusError) Error() string {
 	return s
 }
 
+// Refused reports whether it is the one thing that was asked for that is refused,
+// which says nothing of others.
+func (e *statusError) Refused() bool {
+	return e.status >= 400 && e.status < 500 && e.status != http.StatusTooManyRequests && e.status != http.StatusRequestTimeout
+}
+
 // Is makes a 404 a missing file.
 func (e *statusError) Is(target error) bool {
 	return target == fs.ErrNotExist && e.status == http.StatusNotFound
@@ -145,7 +151,7 @@ func isHTML(h http.Header, raw []byte) bool {
 
 // explain says who failed at what, and what can be done.
 func (r *Registry) explain(c call, err error) error {
-	err = fmt.Errorf("upstream %s: %s: %w", r.host, c, err)
+	err = fmt.Errorf("%s %s: %s: %w", r.kind, r.host, c, err)
 	if hint := r.hint(err); hint != "" {
 		err = fmt.Errorf("%w; %s", err, hint)
 	}

@@ -23,6 +23,10 @@ type call struct {
 	name   string // what it is about, in errors; "": path
 	more   []int  // statuses that are answers, besides 200
 
+	to   *url.URL // where the path does not say it; nil: it does
+	body *upload  // nil: none
+	once bool     // a fault is for the caller: it cannot be sent again as it is
+
 	repo     string // "": none
 	manifest bool   // of that repository
 }
@@ -52,6 +56,9 @@ func (r *Registry) exchange(ctx context.Context, c call, take func(*http.Respons
 func (r *Registry) ask(ctx context.Context, c call, take func(*http.Response) error) error {
 	t := &tries{throttled: map[*account]int{}}
 	most := r.health.attempts()
+	if c.once {
+		most = 1
+	}
 	for {
 		a, err := r.pick(ctx, c, t)
 		if err != nil {
@@ -69,7 +76,9 @@ func (r *Registry) ask(ctx context.Context, c call, take func(*http.Response) er
 			return err
 		}
 		if t.faults >= most {
-			r.health.gaveUp()
+			if !c.once {
+				r.health.gaveUp()
+			}
 			return err
 		}
 		if err := r.rest(ctx, c, t, err); err != nil {
@@ -163,12 +172,20 @@ func (r *Registry) authorized(ctx context.Context, a *account, c call) (*http.Re
 }
 
 func (r *Registry) inSlot(ctx context.Context, a *account, c call) (*http.Response, error) {
+	u := &url.URL{Scheme: r.endpoint.Scheme, Host: r.endpoint.Host, Path: "/v2/" + c.path, RawQuery: c.query}
+	req := request{method: c.method, url: u, header: c.header, body: c.body, account: a}
+	if c.to != nil && !sameOrigin(c.to, r.endpoint) {
+		req.url = c.to
+		return r.send(ctx, req, func() {}) // which sees no credentials
+	}
+	if c.to != nil {
+		u, req.url = c.to, c.to
+	}
 	header, err := r.authorization(ctx, a, c.scope)
 	if err != nil {
 		return nil, err
 	}
-	u := &url.URL{Scheme: r.endpoint.Scheme, Host: r.endpoint.Host, Path: "/v2/" + c.path, RawQuery: c.query}
-	req := request{method: c.method, url: u, header: c.header, authorization: header, account: a}
+	req.authorization = header
 	resp, err := r.send(ctx, req, func() {})
 	if err != nil || resp.StatusCode != http.StatusUnauthorized || !sameOrigin(resp.Request.URL, u) {
 		return resp, err

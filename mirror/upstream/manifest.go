@@ -52,7 +52,11 @@ func (r *Registry) Head(ctx context.Context, repo, ref string) (ocispec.Descript
 }
 
 func (r *Registry) head(ctx context.Context, repo, ref string) (ocispec.Descriptor, error) {
-	c := manifestCall(http.MethodHead, repo, ref)
+	return r.headBy(ctx, manifestCall(http.MethodHead, repo, ref), ref)
+}
+
+// headBy is head by a call for ref.
+func (r *Registry) headBy(ctx context.Context, c call, ref string) (ocispec.Descriptor, error) {
 	c.more = []int{http.StatusMethodNotAllowed, http.StatusNotImplemented}
 	var desc ocispec.Descriptor
 	err := r.exchange(ctx, c, func(resp *http.Response) error {
@@ -62,7 +66,8 @@ func (r *Registry) head(ctx context.Context, repo, ref string) (ocispec.Descript
 		return err
 	})
 	if errors.Is(err, errNoHead) {
-		desc, _, err = r.manifest(ctx, repo, ref)
+		c.method, c.more = http.MethodGet, nil
+		desc, _, err = r.manifestBy(ctx, c, ref)
 	}
 	return desc, err
 }
@@ -120,9 +125,14 @@ func (r *Registry) Manifest(ctx context.Context, repo, ref string) (ocispec.Desc
 }
 
 func (r *Registry) manifest(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error) {
+	return r.manifestBy(ctx, manifestCall(http.MethodGet, repo, ref), ref)
+}
+
+// manifestBy is manifest by a call for ref.
+func (r *Registry) manifestBy(ctx context.Context, c call, ref string) (ocispec.Descriptor, []byte, error) {
 	var desc ocispec.Descriptor
 	var raw []byte
-	err := r.exchange(ctx, manifestCall(http.MethodGet, repo, ref), func(resp *http.Response) error {
+	err := r.exchange(ctx, c, func(resp *http.Response) error {
 		var err error
 		if raw, err = readAll(resp, mirror.MaxManifest); err != nil {
 			return err

@@ -39,6 +39,7 @@ type Dial = func(ctx context.Context, network, address string) (net.Conn, error)
 // Registry is one upstream. It may be used from many goroutines.
 type Registry struct {
 	host     string // as in image names
+	kind     string // what it is for us, in errors
 	endpoint *url.URL
 	log      *slog.Logger
 	agent    string
@@ -98,7 +99,7 @@ func Open(host string, s Settings, o Options) (*Registry, error) {
 		return nil, fmt.Errorf("upstream %s: %w", host, err)
 	}
 	r := &Registry{
-		host: host, endpoint: endpoint, log: o.Log, agent: cmp.Or(o.UserAgent, "lastro"),
+		host: host, kind: "upstream", endpoint: endpoint, log: o.Log, agent: cmp.Or(o.UserAgent, "lastro"),
 		transport: newTransport(roots, s.connections(), o.Dial),
 		slots:     &slots{free: s.connections()},
 		pace:      limit.Requests(s.RequestsPerSecond),

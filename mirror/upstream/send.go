@@ -19,8 +19,9 @@ type request struct {
 	method        string
 	url           *url.URL
 	header        http.Header
-	authorization string // for the url's own scheme, host and port
-	form          string // sent with POST, which no redirect is followed for; a form unless header says otherwise
+	authorization string  // for the url's own scheme, host and port
+	form          string  // sent with POST, which no redirect is followed for; a form unless header says otherwise
+	body          *upload // nil: none
 	account       *account
 	from          *http.Response // the redirect that led here; nil: none
 }
@@ -56,6 +57,9 @@ func (r *Registry) send(ctx context.Context, req request, done func()) (*http.Re
 		cancel(context.Canceled)
 		done()
 	})
+	if req.body != nil {
+		req.body = req.body.watched(r.stall, cancel)
+	}
 	resp, err := r.hops(ctx, req)
 	if err != nil {
 		release()
@@ -121,10 +125,14 @@ func (r *Registry) hop(ctx context.Context, req request) (*http.Response, error)
 	if req.authorization != "" {
 		h.Header.Set("Authorization", req.authorization)
 	}
+	sent, err := req.body.attach(ctx, r, h)
+	if err != nil {
+		return nil, err
+	}
 	r.requests.Add(1)
 	resp, err := r.transport.RoundTrip(h)
 	if err != nil {
-		return nil, &transportError{req.url.Host, cause(ctx, err)}
+		return nil, sent.instead(&transportError{req.url.Host, cause(ctx, err)})
 	}
 	return resp, nil
 }

@@ -33,8 +33,8 @@ type Target interface {
 	Manifest(ctx context.Context, repo string, desc ocispec.Descriptor, raw []byte) error
 	// Publish stores a manifest as an image of its own, under a tag if that is not "".
 	Publish(ctx context.Context, repo, tag string, desc ocispec.Descriptor, raw []byte) error
-	// Flush makes what was published visible, where that is not so at once.
-	Flush(ctx context.Context) error
+	// Flush makes what was published in a repository visible, where that is not so at once.
+	Flush(ctx context.Context, repo string) error
 }
 
 // Open opens a content from its start. What is not right ends in an error before
@@ -90,13 +90,14 @@ type copying struct {
 	progress mirror.Progress
 	slots    chan struct{} // one for each blob on its way
 
-	mu     sync.Mutex
-	turns  map[digest.Digest]*sync.Mutex // of those who bring a blob, to wherever
-	report Report
+	mu      sync.Mutex
+	turns   map[digest.Digest]*sync.Mutex // of those who bring a blob, to wherever
+	counted map[digest.Digest]bool        // in the report
+	report  Report
 }
 
 func newCopying(c *catalog.Catalog, to Target, o Options, progress mirror.Progress) *copying {
-	x := &copying{to: to, progress: progress, slots: make(chan struct{}, catalog.AtOnce), turns: map[digest.Digest]*sync.Mutex{}}
+	x := &copying{to: to, progress: progress, slots: make(chan struct{}, catalog.AtOnce), turns: map[digest.Digest]*sync.Mutex{}, counted: map[digest.Digest]bool{}}
 	x.planner = planner{Catalog: c, o: o, wanted: map[digest.Digest]bool{}}
 	x.plan.Failed, x.plan.To, x.report.To = []catalog.Failure{}, to.String(), to.String()
 	return x

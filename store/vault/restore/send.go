@@ -30,7 +30,7 @@ func (x *copying) repository(ctx context.Context, r copyPlan) error {
 			return err
 		}
 	}
-	return x.to.Flush(ctx)
+	return x.to.Flush(ctx, r.name)
 }
 
 // blobs sends the blobs, and returns those that cannot be.
@@ -69,7 +69,9 @@ func (x *copying) blob(ctx context.Context, repo string, desc ocispec.Descriptor
 	_, damaged := catalog.Damage(src.err)
 	switch {
 	case err == nil:
-		x.sent(src.opened, desc.Size)
+		if src.opened {
+			x.sent(desc)
+		}
 		return nil, nil
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -93,14 +95,15 @@ func (x *copying) turn(d digest.Digest) *sync.Mutex {
 	return x.turns[d]
 }
 
-func (x *copying) sent(fetched bool, size int64) {
-	if !fetched {
-		return
-	}
+// sent counts each content once, into however many repositories it went.
+func (x *copying) sent(desc ocispec.Descriptor) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.report.Blobs++
-	x.report.Bytes += size
+	if !x.counted[desc.Digest] {
+		x.counted[desc.Digest] = true
+		x.report.Blobs++
+		x.report.Bytes += desc.Size
+	}
 }
 
 // unit sends the manifests of an image, its name last.
@@ -145,16 +148,17 @@ func (x *copying) manifests(ctx context.Context, r copyPlan, u unit) error {
 		if err != nil {
 			return err
 		}
-		x.sent(true, int64(len(raw)))
+		x.sent(m.Descriptor)
 		delete(r.lacks, d)
 	}
-	return x.publish(ctx, r, u.desc)
+	return x.publish(ctx, r, u)
 }
 
-// publish gives an image its name, unless it has it.
-func (x *copying) publish(ctx context.Context, r copyPlan, desc ocispec.Descriptor) error {
-	tag := layout.TagOf(desc)
-	if !r.lacks[desc.Digest] && tag != "" && r.now[tag] == desc.Digest {
+// publish gives an image its name, unless it has it. What refers to others is
+// published again: a run may have been stopped before it was listed.
+func (x *copying) publish(ctx context.Context, r copyPlan, u unit) error {
+	desc, tag := u.desc, layout.TagOf(u.desc)
+	if !r.lacks[desc.Digest] && tag != "" && r.now[tag] == desc.Digest && !u.attached() {
 		return nil
 	}
 	raw, err := x.raw(ctx, desc)
@@ -165,8 +169,10 @@ func (x *copying) publish(ctx context.Context, r copyPlan, desc ocispec.Descript
 	if err := x.to.Publish(ctx, r.name, tag, desc, raw); err != nil {
 		return err
 	}
-	x.sent(r.lacks[desc.Digest], desc.Size)
-	delete(r.lacks, desc.Digest)
+	if r.lacks[desc.Digest] {
+		x.sent(desc)
+		delete(r.lacks, desc.Digest)
+	}
 	return nil
 }
 

@@ -230,8 +230,9 @@ func (d *Dir) Publish(ctx context.Context, repo, tag string, desc ocispec.Descri
 	return nil
 }
 
-// Flush replaces index.json, as often as another process comes in between.
-func (d *Dir) Flush(ctx context.Context) error {
+// Flush replaces index.json, as often as another process comes in between. What was
+// published of other repositories by then is in it as well.
+func (d *Dir) Flush(ctx context.Context, _ string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.published) == 0 {
