@@ -12,6 +12,7 @@ import (
 	"lastro/cmd/lastro/internal/schedule"
 	"lastro/cmd/lastro/internal/web"
 	"lastro/configs"
+	"lastro/store/ledger"
 	"lastro/store/serve/push"
 )
 
@@ -50,6 +51,9 @@ func (d *daemon) announce(ctx context.Context, server *web.Server, cfg *configs.
 		if len(job.Result) > 0 && json.Unmarshal(job.Result, &saved) == nil {
 			vaults = append(vaults, saved.web(b.Name))
 		}
+		if err := d.announcePrune(ctx, server, b.Name, vaults, job); err != nil {
+			return err
+		}
 		if job, err = d.site.job(ctx, jobVerify+b.Name); err != nil {
 			return fmt.Errorf("serve: %w", err)
 		}
@@ -67,6 +71,26 @@ func (d *daemon) announce(ctx context.Context, server *web.Server, cfg *configs.
 	}
 	server.Vaults(vaults)
 	return d.announceCheck(ctx, server, cfg)
+}
+
+// announcePrune tells what the last prune left. It knows how many snapshots there are
+// if there was no backup since.
+func (d *daemon) announcePrune(ctx context.Context, server *web.Server, name string, vaults []web.Vault, backup ledger.Job) error {
+	job, err := d.site.job(ctx, jobPrune+name)
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	var last tidied
+	if len(job.Result) == 0 || json.Unmarshal(job.Result, &last) != nil {
+		return nil
+	}
+	if n := len(vaults); last.Snapshots > 0 && n > 0 && vaults[n-1].Name == name && job.Started.After(backup.Started) {
+		vaults[n-1].Snapshots = last.Snapshots
+	}
+	gauges := webPrune(last.Pruned)
+	gauges.Vault, gauges.Removed, gauges.FreedBytes = name, 0, 0
+	server.Pruned(gauges)
+	return nil
 }
 
 // announceCheck tells what the last check has found. Where none is to run, what was
@@ -94,6 +118,9 @@ func webJobs(cfg *configs.Config) []web.Job {
 	}
 	for _, b := range cfg.Backup {
 		jobs = append(jobs, webJob(jobBackup+b.Name), webJob(jobVerify+b.Name), webJob(jobDrill+b.Name), webJob(jobRehydrate+b.Name))
+		if !b.Keep.KeepsAll() {
+			jobs = append(jobs, webJob(jobPrune+b.Name))
+		}
 	}
 	if !cfg.Check.Every.Never() {
 		jobs = append(jobs, webJob(jobCheck))
@@ -153,6 +180,8 @@ type witness interface {
 	Snapshot(web.Vault)
 	ReadBack(web.ReadBack)
 	Drilled(web.Drill)
+	Pruned(web.Prune)
+	Left(vault string, snapshots int)
 	Checked(last web.Check, bytes int64, repaired int)
 	Collected(web.Collect)
 }
@@ -165,6 +194,8 @@ func (unseen) Ended(web.Run)                 {}
 func (unseen) Snapshot(web.Vault)            {}
 func (unseen) ReadBack(web.ReadBack)         {}
 func (unseen) Drilled(web.Drill)             {}
+func (unseen) Pruned(web.Prune)              {}
+func (unseen) Left(string, int)              {}
 func (unseen) Checked(web.Check, int64, int) {}
 func (unseen) Collected(web.Collect)         {}
 

@@ -13,7 +13,7 @@ import (
 func (c *cli) backupCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup [NAME]",
-		Short: "back up to a vault; list, show, verify and forget snapshots",
+		Short: "back up to a vault; list, show, verify, forget and prune snapshots",
 		Long: `Backup saves a snapshot of the local registry and of the ledger's history to
 the named vault, or to every vault of the configuration. Only what the vault
 does not hold is sent. A snapshot is visible when it is whole, or not at all.`,
@@ -27,7 +27,7 @@ does not hold is sent. A snapshot is visible when it is whole, or not at all.`,
 		}
 		return c.backup(ctx, s, names)
 	})
-	cmd.AddCommand(c.backupInitCommand(), c.backupListCommand(), c.backupShowCommand(), c.backupVerifyCommand(), c.backupDrillCommand(), c.backupForgetCommand())
+	cmd.AddCommand(c.backupInitCommand(), c.backupListCommand(), c.backupShowCommand(), c.backupVerifyCommand(), c.backupDrillCommand(), c.backupForgetCommand(), c.backupPruneCommand())
 	for _, sub := range cmd.Commands() {
 		sub.Long += "\n" + exitCodes
 	}

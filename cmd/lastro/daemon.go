@@ -37,7 +37,7 @@ func (d *daemon) jobs(cfg *configs.Config) []schedule.Job {
 			continue
 		}
 		jobs = append(jobs, schedule.Job{Name: jobBackup + b.Name, Next: b.Every.Next, Run: func(ctx context.Context) error {
-			return d.scheduledBackup(ctx, b.Name)
+			return d.scheduledBackup(ctx, b)
 		}})
 	}
 	for _, b := range cfg.Backup {
@@ -119,7 +119,9 @@ func (d *daemon) scheduledCollect(ctx context.Context) error {
 	return nil
 }
 
-func (d *daemon) scheduledBackup(ctx context.Context, name string) error {
+// scheduledBackup lets old snapshots go afterwards, when this one is whole.
+func (d *daemon) scheduledBackup(ctx context.Context, b configs.Backup) error {
+	name := b.Name
 	report, err := d.site.backup(ctx, name, nil)
 	if err != nil {
 		return err
@@ -128,7 +130,19 @@ func (d *daemon) scheduledBackup(ctx context.Context, name string) error {
 	if n := len(report.Failed); n > 0 {
 		return fmt.Errorf("%d images are not in the snapshot as they are here", n)
 	}
+	d.tidy(ctx, b)
 	return nil
+}
+
+// tidy does what keep says. That it fails, or is refused, does not make the backup
+// fail: it is in the log, in the status and in the metrics.
+func (d *daemon) tidy(ctx context.Context, b configs.Backup) {
+	if b.Keep.KeepsAll() {
+		return
+	}
+	if err := d.site.tidy(ctx, b.Name); err != nil {
+		d.log.Error("old snapshots did not go", "job", jobPrune+b.Name, "err", err)
+	}
 }
 
 // scheduledVerify reads the part of a vault that is longest unread. Before the first

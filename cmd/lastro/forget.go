@@ -18,6 +18,9 @@ import (
 	"lastro/store/vault/prune"
 )
 
+// mostForgotten is the share of the snapshots that keep lets go at once.
+const mostForgotten = "20%"
+
 // forgetOptions say which snapshots go.
 type forgetOptions struct {
 	snapshots   []string // "": by keep
@@ -48,7 +51,7 @@ by its id and with --allow-last.`,
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&o.snapshots, "snapshot", nil, "forget this snapshot (an `id`, or the start of one); may be given several times")
-	f.StringVar(&o.maxRemovals, "max-removals", "20%", "let this run forget up to this `share` of the snapshots by keep, such as 50%")
+	f.StringVar(&o.maxRemovals, "max-removals", mostForgotten, "let this run forget up to this `share` of the snapshots by keep, such as 50%")
 	f.BoolVar(&o.others, "others", false, "apply keep to snapshots of other daemons as well")
 	f.BoolVar(&o.allowLast, "allow-last", false, "forget the last snapshot of a daemon that is no more")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what would go, and forget nothing")
@@ -113,6 +116,7 @@ func (s *site) forget(ctx context.Context, name string, o forgetOptions) (forgot
 		}
 	}
 	out.Forgotten, out.Left = len(done.Forgotten), done.Left
+	s.witness.Left(name, done.Left)
 	return out, nil
 }
 

@@ -43,9 +43,9 @@ func (r *requirement) of(ctx context.Context, repo string) map[string]string {
 func (r *requirement) id(ctx context.Context, name string) string {
 	v, err := r.site.vault(ctx, name)
 	if err == nil {
-		c, unread := v.Config(ctx)
+		known, unread := v.HeldAs(ctx)
 		if unread == nil {
-			return c.ID
+			return known
 		}
 		err = unread
 	}

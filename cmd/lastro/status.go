@@ -153,6 +153,13 @@ func (s *site) vaultStatus(ctx context.Context, name string, st *status) error {
 	if known := readBackOf(verify).Oldest; !known.IsZero() && (st.OldestInVaults == nil || known.Before(*st.OldestInVaults)) {
 		st.OldestInVaults = new(known.UTC())
 	}
+	prune, err := s.job(ctx, jobPrune+name)
+	if err != nil {
+		return err
+	}
+	if prune.Err != "" {
+		st.Problems = append(st.Problems, fmt.Sprintf("vault %s: the last prune ended with: %s", name, prune.Err))
+	}
 	if verify.Err != "" {
 		st.Problems = append(st.Problems, fmt.Sprintf("vault %s: the last verify ended with: %s", name, verify.Err))
 	}

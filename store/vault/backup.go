@@ -15,6 +15,7 @@ import (
 	"lastro/store/vault/bucket"
 	"lastro/store/vault/catalog"
 	"lastro/store/vault/layout"
+	"lastro/store/vault/prune"
 )
 
 // Report is what a backup did.
@@ -37,6 +38,8 @@ type backup struct {
 	*Vault
 	st        Store
 	by        string
+	store     string // what the store is called
+	swept     string // by the head when the backup began
 	progress  mirror.Progress
 	config    layout.Config
 	parent    *layout.Snapshot
@@ -58,9 +61,15 @@ type backup struct {
 // An interrupted backup is continued by the next. progress may be nil.
 func (v *Vault) Backup(ctx context.Context, st Store, by string, progress mirror.Progress) (Report, error) {
 	start, sent := v.Now(), v.requests.Load()
-	b := &backup{Vault: v, st: st, by: by, progress: watched(progress), failed: map[digest.Digest]error{}, repaired: map[digest.Digest]bool{}, kept: map[digest.Digest]bool{}, elsewhere: map[digest.Digest]int64{}}
-	b.report = Report{Vault: v.Name, Failed: []catalog.Failure{}}
+	b := v.newBackup(st, by, progress)
 	err := b.run(ctx)
+	for n := 1; errors.Is(err, errSwept) && n < sweptTries; n++ {
+		v.Log.Info("a prune has removed from the vault meanwhile; the backup looks again at what is there", "job", "backup "+v.Name)
+		again := v.newBackup(st, by, progress)
+		again.report.NewBlobs, again.report.NewBytes = b.report.NewBlobs, b.report.NewBytes
+		b = again
+		err = b.run(ctx)
+	}
 	b.report.Requests = v.requests.Load() - sent
 	b.report.TookSeconds = v.Now().Sub(start).Seconds()
 	if err != nil {
@@ -68,6 +77,18 @@ func (v *Vault) Backup(ctx context.Context, st Store, by string, progress mirror
 	}
 	v.Log.Info("snapshot saved", "job", "backup "+v.Name, "snapshot", b.report.Snapshot, "blobs", b.report.NewBlobs, "bytes", b.report.NewBytes, "took", v.Now().Sub(start))
 	return b.report, nil
+}
+
+// errSwept says that what was known to be in the vault may have gone since.
+var errSwept = errors.New("other processes remove from the vault all the time: let fewer of them prune, and run the backup again")
+
+// sweptTries is how often a backup looks again before it is an error.
+const sweptTries = 5
+
+func (v *Vault) newBackup(st Store, by string, progress mirror.Progress) *backup {
+	b := &backup{Vault: v, st: st, by: by, progress: watched(progress), failed: map[digest.Digest]error{}, repaired: map[digest.Digest]bool{}, kept: map[digest.Digest]bool{}, elsewhere: map[digest.Digest]int64{}}
+	b.report = Report{Vault: v.Name, Failed: []catalog.Failure{}}
+	return b
 }
 
 func (b *backup) run(ctx context.Context) error {
@@ -78,11 +99,7 @@ func (b *backup) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	id, err := b.st.Ledger().ID(ctx)
-	if err != nil {
-		return err
-	}
-	s := layout.Snapshot{Format: layout.Format, Vault: b.config.ID, Created: b.Now().UTC(), Writer: b.by, Store: id, Version: b.Version, Include: b.patterns}
+	s := layout.Snapshot{Format: layout.Format, Vault: b.config.ID, Created: b.Now().UTC(), Writer: b.by, Store: b.store, Version: b.Version, Include: b.patterns}
 	if b.parent != nil {
 		s.Parent = b.parent.ID
 	}
@@ -122,23 +139,54 @@ func (b *backup) begin(ctx context.Context) (err error) {
 	if b.config, err = b.ConfigOrNew(ctx); err != nil {
 		return err
 	}
-	b.held = &held{l: b.st.Ledger(), vault: b.config.ID}
+	if err := b.look(ctx); err != nil {
+		return err
+	}
+	return b.repair(ctx)
+}
+
+// look reads which snapshots there are, at a moment when no prune removes anything.
+func (b *backup) look(ctx context.Context) error {
 	h, _, err := b.Head(ctx, b.config)
+	if err == nil && h.Sweeping() {
+		if err = prune.Await(ctx, b.Catalog, b.st); err == nil {
+			return b.look(ctx)
+		}
+	}
 	if err != nil {
 		return err
 	}
-	b.damaged = setOf(h.Damaged)
-	if n := len(h.Snapshots); n > 0 {
-		s, err := b.Record(ctx, h.Snapshots[n-1])
-		if kind, ok := catalog.Damage(err); ok {
-			b.Log.Warn("the record of the newest snapshot cannot be used", "snapshot", h.Snapshots[n-1].ID, "kind", kind, "err", err)
-		} else if err != nil {
-			return err
-		} else {
-			b.parent = &s
+	if b.store, err = b.st.Ledger().ID(ctx); err != nil {
+		return err
+	}
+	b.swept, b.damaged = h.Swept, setOf(h.Damaged)
+	b.held = &held{l: b.st.Ledger(), vault: h.HeldAs()}
+	if err := b.st.Ledger().ForgetHeldBut(ctx, h.HeldAs(), h.Vault); err != nil {
+		return err
+	}
+	return b.findParent(ctx, h)
+}
+
+// findParent takes the newest snapshot of this store, or the newest.
+func (b *backup) findParent(ctx context.Context, h layout.Head) error {
+	if len(h.Snapshots) == 0 {
+		return nil
+	}
+	newest := h.Snapshots[len(h.Snapshots)-1]
+	for _, e := range h.Snapshots {
+		if e.Store == b.store {
+			newest = e
 		}
 	}
-	return b.repair(ctx)
+	s, err := b.Record(ctx, newest)
+	if kind, ok := catalog.Damage(err); ok {
+		b.Log.Warn("the record of the newest snapshot cannot be used", "snapshot", newest.ID, "kind", kind, "err", err)
+		return nil
+	}
+	if err == nil {
+		b.parent = &s
+	}
+	return err
 }
 
 // repair replaces damaged blobs by the store's own.
@@ -251,7 +299,7 @@ func countImages(repos []repository) (n int) {
 // put stores a document of ours, unless the vault is known to have it.
 func (b *backup) put(ctx context.Context, doc layout.Document) error {
 	d := doc.Desc.Digest
-	known, err := b.st.Ledger().Held(ctx, b.config.ID, []digest.Digest{d})
+	known, err := b.st.Ledger().Held(ctx, b.held.vault, []digest.Digest{d})
 	if err != nil || known[d] && !b.damaged[d] {
 		return err
 	}
@@ -303,11 +351,19 @@ func (b *backup) commit(ctx context.Context, s layout.Snapshot, repos []reposito
 		return err
 	}
 	err = b.ChangeHead(ctx, b.config, func(h *layout.Head) error {
+		// What is to be removed stays when this is committed before; afterwards some of
+		// what the snapshot needs may be gone.
+		if h.Swept != b.swept {
+			return errSwept
+		}
 		h.Snapshots = slices.DeleteFunc(h.Snapshots, func(e layout.Entry) bool { return e.ID == s.ID })
 		h.Snapshots = append(h.Snapshots, s.Entry(key, data))
 		h.Damaged = slices.DeleteFunc(h.Damaged, func(d digest.Digest) bool { return b.repaired[d] })
 		return nil
 	})
+	if errors.Is(err, errSwept) { // its record is of a snapshot that there will never be
+		_, _ = b.Bucket.Remove(ctx, []bucket.Info{{Key: key}})
+	}
 	if err != nil {
 		return err
 	}

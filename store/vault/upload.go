@@ -113,7 +113,7 @@ func (b *backup) measure(ctx context.Context, repos []repository) error {
 // missing is what the vault is not known to hold.
 func (b *backup) missing(ctx context.Context) ([]digest.Digest, error) {
 	all := slices.Collect(maps.Keys(b.all))
-	known, err := b.st.Ledger().Held(ctx, b.config.ID, all)
+	known, err := b.st.Ledger().Held(ctx, b.held.vault, all)
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +191,7 @@ func (b *backup) unheld(ctx context.Context, descs []ocispec.Descriptor) ([]ocis
 	for _, d := range descs {
 		ds = append(ds, d.Digest)
 	}
-	known, err := b.st.Ledger().Held(ctx, b.config.ID, ds)
+	known, err := b.st.Ledger().Held(ctx, b.held.vault, ds)
 	return slices.DeleteFunc(slices.Clone(descs), func(d ocispec.Descriptor) bool { return known[d.Digest] }), err
 }
 

@@ -175,9 +175,16 @@ func (v *Catalog) Head(ctx context.Context, c layout.Config) (layout.Head, strin
 
 func (v *Catalog) collectRecords(ctx context.Context, c layout.Config) (layout.Head, error) {
 	h := layout.Head{Format: layout.Format, Vault: c.ID}
+	forgotten, err := v.forgotten(ctx, &h)
+	if err != nil {
+		return layout.Head{}, err
+	}
 	for info, err := range v.Bucket.List(ctx, layout.DirSnapshots) {
 		if err != nil {
 			return layout.Head{}, err
+		}
+		if forgotten[layout.IDOf(info.Key)] {
+			continue
 		}
 		e, _, err := load(ctx, v, info.Key, func(data []byte) (layout.Entry, error) {
 			s, err := layout.ParseSnapshot(data)

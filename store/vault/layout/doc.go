@@ -11,6 +11,8 @@
 //	vault/HEAD.json                   Head: the commit point
 //	vault/snapshots/<time>-<id>.json  Snapshot: the commit record
 //	vault/verified/<id>/<ulid>.json   what a verification found
+//	vault/prune/<ulid>.json           Plan: what is going to be removed
+//	vault/forgotten/<id>.json         says that the commit record of this snapshot says nothing any more
 //	vault/probe/<id>-…                what is tried at the moment to find out what the place does
 //
 // All Parse functions take any bytes. What is not as it has to be is ErrDamaged,
@@ -49,14 +51,19 @@
 //	           blobs, bytes, verified if it was read whole and found right, and store
 //	damaged    digests that were found bad, which the next backup replaces
 //	read       when each part of the vault was last read back
+//	prune      what is going to be removed, and who does so at the moment: only then may
+//	           contents go that a reader would look for, and never those of a snapshot
+//	swept      the id of the newest prune that has removed anything
 //
 // Should it be lost, a snapshot is every file in vault/snapshots/ whose "vault" is the
-// id in vault/config.json: such a file is written when all that it needs is there.
+// id in vault/config.json and whose id has no file in vault/forgotten/: such a file is
+// written when all that it needs is there.
 //
 // The commit record of a snapshot has no other one as its condition:
 //
 //	format, id, vault, created
 //	parent     id of the snapshot before, which may be gone
+//	store      names the registry that it is of, among all that save to this vault
 //	writer, version, include    who wrote it, with which program, of which repositories
 //	store      what the registry is called that it is of: several may have one vault
 //	root       descriptor of its root

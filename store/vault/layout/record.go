@@ -30,6 +30,8 @@ const (
 	DirBlobs     = "blobs/"
 	DirSnapshots = "vault/snapshots/"
 	DirVerified  = "vault/verified/"
+	DirForgotten = "vault/forgotten/"
+	DirPrune     = "vault/prune/"
 	DirProbe     = "vault/probe/"
 )
 
@@ -154,6 +156,21 @@ type Head struct {
 	Snapshots []Entry         `json:"snapshots"`
 	Damaged   []digest.Digest `json:"damaged,omitempty"` // found by Verify; the next backup repairs them
 	Read      []time.Time     `json:"read,omitempty"`    // when each of so many parts of all blobs was last read and hashed; zero: never
+	Prune     *Prune          `json:"prune,omitempty"`   // what is going to be removed
+	Swept     string          `json:"swept,omitempty"`   // id of the newest prune that began to remove
+}
+
+// Sweeping tells whether a prune removes at this moment: what its plan names may be
+// here and gone a moment later.
+func (h Head) Sweeping() bool { return h.Prune != nil && h.Prune.Sweeper != "" }
+
+// HeldAs is under which name a ledger knows what lies in the vault. What it knew
+// before a prune removed something, it knows under another name.
+func (h Head) HeldAs() string {
+	if h.Swept == "" {
+		return h.Vault
+	}
+	return h.Vault + "@" + h.Swept
 }
 
 // MaxParts is into how many parts a vault can be divided to be read.
@@ -189,6 +206,9 @@ func ParseHead(data []byte) (Head, error) {
 	}
 	if len(h.Read) > MaxParts {
 		return Head{}, fmt.Errorf("%w: %d parts", ErrDamaged, len(h.Read))
+	}
+	if err := errors.Join(h.Prune.check(), checkSwept(h.Swept)); err != nil {
+		return Head{}, fmt.Errorf("%w: prune: %w", ErrDamaged, err)
 	}
 	for _, d := range h.Damaged {
 		if err := CheckDigest(d); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -228,8 +229,13 @@ func (r *restore) publish(ctx context.Context, p repositoryPlan, u unit) error {
 	return nil
 }
 
-// remember tells the ledger what the vault holds, so that the next backup goes on.
+// remember tells the ledger what the vault holds, so that the next backup goes on. What
+// only a snapshot needed that was forgotten meanwhile may not stay there.
 func (r *restore) remember(ctx context.Context) error {
+	h, err := r.Heads(ctx)
+	if err != nil || !slices.ContainsFunc(h.Snapshots, func(e layout.Entry) bool { return e.ID == r.plan.record.ID }) {
+		return err
+	}
 	var all []digest.Digest
 	whole := len(r.report.Failed) == 0 && len(r.o.Patterns) == 0
 	for _, p := range r.plan.repos {
@@ -248,5 +254,5 @@ func (r *restore) remember(ctx context.Context) error {
 			all = append(all, g.Digest)
 		}
 	}
-	return r.st.Ledger().RecordHeld(ctx, r.plan.record.Vault, all)
+	return r.st.Ledger().RecordHeld(ctx, h.HeldAs(), all)
 }

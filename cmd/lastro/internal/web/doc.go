@@ -58,6 +58,11 @@
 //	| `lastro_vault_drill_problems` | gauge | vault | problems that the last drill found |
 //	| `lastro_vault_rpo_seconds` | gauge | vault | the same as lastro_vault_snapshot_age_seconds, beside the next |
 //	| `lastro_vault_rto_seconds` | gauge | vault | how long a restore of everything would take, by the last drill |
+//	| `lastro_vault_condemned_blobs` | gauge | vault | blobs that no snapshot needs and that are marked to be removed |
+//	| `lastro_vault_condemned_bytes` | gauge | vault | bytes of these |
+//	| `lastro_vault_prune_kept` | gauge | vault | objects that its last prune could not remove: a lock, or missing rights |
+//	| `lastro_vault_removed_blobs_total` | counter | vault | blobs that prunes removed |
+//	| `lastro_vault_freed_bytes_total` | counter | vault | bytes of these |
 //	| `lastro_collect_condemned` | gauge | | digests that nothing needs, served until they are deleted or somebody asks for them |
 //	| `lastro_collect_kept_by_doubt` | gauge | | what the last run kept because something could not be read or decided |
 //	| `lastro_collect_deleted_total` | counter | | digests that were deleted |
@@ -76,7 +81,7 @@
 //	| `lastro_check_repaired_total` | counter | | problems that checks healed |
 //
 // The labels have few values, whatever clients ask for. The kind of a job is
-// sync, retain, collect, backup, verify, drill, rehydrate or check; that of a problem one of package check's.
+// sync, retain, collect, backup, verify, prune, drill, rehydrate or check; that of a problem one of package check's.
 // Name and vault are names in the configuration, or "other", of a job that is
 // the only one of its kind the kind, and "ledger" of the ledger's check of itself. The kind of a request is base, catalog, manifest, blob, tags,
 // referrers, upload or other; method and code are those that HTTP knows,

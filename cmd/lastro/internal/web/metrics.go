@@ -2,6 +2,7 @@ package web
 
 import (
 	"runtime"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -27,6 +28,7 @@ type metrics struct {
 	collect *collectMetrics
 
 	rehydrate *rehydrateMetrics
+	prune     *pruneMetrics
 
 	upstreams *upstreamMetrics
 	front     *frontMetrics
@@ -50,6 +52,7 @@ func newMetrics(s *Server) *metrics {
 		collect:  newCollectMetrics(),
 
 		rehydrate: newRehydrateMetrics(),
+		prune:     newPruneMetrics(),
 
 		upstreams: newUpstreamMetrics(s.o),
 		front:     newFrontMetrics(s.o),
@@ -63,7 +66,7 @@ func newMetrics(s *Server) *metrics {
 
 func (m *metrics) all() []prometheus.Collector {
 	all := []prometheus.Collector{m.build, m.ready, m.reloads, m.reloaded, m.requests, m.took, m.inFlight, m.sent, m.stock, m.vault, m.upstreams, m.front}
-	return append(append(append(append(all, m.jobs.all()...), m.check.all()...), m.collect.all()...), m.rehydrate.all()...)
+	return slices.Concat(all, m.jobs.all(), m.check.all(), m.collect.all(), m.rehydrate.all(), m.prune.all())
 }
 
 // Reloaded counts a reading of the configuration.

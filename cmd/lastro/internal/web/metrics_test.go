@@ -51,6 +51,8 @@ func busy(t *testing.T) *Server {
 	s.Vaults([]Vault{{Name: "main", Snapshots: 4, Newest: fixed().Add(-time.Hour)}, {Name: "new"}})
 	s.ReadBack(ReadBack{Name: "main", Oldest: fixed().Add(-24 * time.Hour)})
 	s.Drilled(Drill{Name: "main", Good: fixed(), RTO: time.Minute})
+	s.Left("main", 3)
+	s.Pruned(Prune{Vault: "main", Condemned: 2, CondemnedBytes: 20, Kept: 1, Removed: 3, FreedBytes: 30})
 	s.Collected(Collect{Waiting: 1, Deleted: 1, FreedBytes: 1, TakenBack: 1})
 	s.Checked(Check{Ended: fixed(), Succeeded: fixed(), Oldest: fixed(), Problems: map[string]int{"corrupt": 1}}, 1<<20, 1)
 	handler := s.Instrument(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") }))
