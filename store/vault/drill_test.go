@@ -3,6 +3,7 @@ package vault_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -47,9 +48,7 @@ func (s *scratch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := httptest.NewRecorder()
 	s.handler.ServeHTTP(a, r)
 	s.lie(r, a)
-	for k, v := range a.Header() {
-		w.Header()[k] = v
-	}
+	maps.Copy(w.Header(), a.Header())
 	w.Header().Del("Content-Length")
 	w.WriteHeader(a.Code)
 	_, _ = a.Body.WriteTo(w)
