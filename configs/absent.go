@@ -6,7 +6,6 @@ import "regexp"
 // places in lists. Nobody should believe that they do something.
 var absentKeys = map[string]bool{
 	"registry.storage": true,
-	"backup[].sign":    true,
 	"backup[].encrypt": true,
 }
 

@@ -1,7 +1,6 @@
 package configs
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -103,12 +102,28 @@ func samePlace(a, b string) bool {
 // keyed is a message of a settings type: it begins with the key.
 var keyed = regexp.MustCompile(`^([a-z0-9]+(?:[-.\[\]a-z0-9]*[a-z0-9\]])?): (.*)$`)
 
+// faultOf is a fault without its key.
+type faultOf struct {
+	message string
+	whole   error
+}
+
+func (f faultOf) Error() string { return f.message }
+func (f faultOf) Unwrap() error { return f.whole }
+
+// discreet is an error that repeats nothing of the value that it is about, so that
+// it is printed of a secret, too.
+type discreet interface {
+	error
+	Discreet()
+}
+
 // check notes the faults of settings at their keys.
 func (d *decoder) check(base string, err error) {
 	for _, err := range each(err) {
 		at, problem := base, err
 		if m := keyed.FindStringSubmatch(err.Error()); m != nil {
-			at, problem = base+"."+m[1], errors.New(m[2])
+			at, problem = base+"."+m[1], faultOf{m[2], err}
 		}
 		if d.refused(at) {
 			continue

@@ -2,6 +2,7 @@ package configs
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"reflect"
@@ -293,7 +294,10 @@ func (d *decoder) refuseKind(n ast.Node, f *form, path string) {
 // refuseValue notes what is wrong with a value, and prints it if it may.
 func (d *decoder) refuseValue(path string, problem error) {
 	at, message := d.places[path], problem.Error()
+	_, safe := errors.AsType[discreet](problem)
 	switch {
+	case at.hidden && safe:
+		message = at.quoted() + " is not valid here: " + message
 	case at.hidden:
 		message = at.quoted() + " is not valid here"
 	case d.source.reveals(message):

@@ -1,6 +1,9 @@
 package configs
 
 import (
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -16,6 +19,7 @@ func TestExampleFilesLoad(t *testing.T) {
 	for _, name := range []string{"REGISTRY_PASSWORD", "PROXY_PASSWORD", "HUB_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY"} {
 		t.Setenv(name, "x")
 	}
+	t.Setenv("VAULT_KEY", privateKey(t))
 	files, err := filepath.Glob("*.yaml")
 	if err != nil || len(files) != 3 {
 		t.Fatalf("%v, %v", files, err)
@@ -37,6 +41,20 @@ func TestExampleFilesLoad(t *testing.T) {
 			}
 		})
 	}
+}
+
+// privateKey is one to sign with, as openssl writes it.
+func privateKey(t *testing.T) string {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
 func TestTheMinimalFileIsTheOneThatIsOffered(t *testing.T) {

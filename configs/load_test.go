@@ -22,7 +22,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"a feature that this version does not have", "registry:\n  storage: {s3: {}}", `lastro.yaml:2: registry.storage: is not available in this version`},
 		{"a mode of collecting that there is not", "collect: {mode: maybe}", `lastro.yaml:1: collect.mode: "maybe" is not delete or observe (example: "observe")`},
 		{"a grace in the past", "collect: {grace: -1h}", `lastro.yaml:1: collect.grace: "-1h" is not a duration (examples: "90s", "1h30m", "7d", "2w")`},
-		{"a part of a feature that this version does not have", "backup:\n  - name: a\n    to: file:///a\n    sign: {}", `lastro.yaml:4: backup[0].sign: is not available in this version`},
+		{"a part of a feature that this version does not have", "backup:\n  - name: a\n    to: file:///a\n    encrypt: {}", `lastro.yaml:4: backup[0].encrypt: is not available in this version`},
 		{"a missing key", "mirror:\n  - name: x", `lastro.yaml:2: mirror[0].from: is missing (example: "docker.io/library/debian")`},
 		{"a key without a value", "data:", `lastro.yaml:1: data: is empty: write a text, or leave the key out (example: "/var/lib/lastro")`},
 		{"an empty text", `data: ""`, `lastro.yaml:1: data: is empty: write a value, or leave the key out (example: "/var/lib/lastro")`},

@@ -21,9 +21,10 @@ func (c *cli) backupDrillCommand() *cobra.Command {
 the newest) into a scratch registry below the data folder, pulls them from there
 over HTTP by tag and by digest, hashes every byte, and compares every tag with the
 snapshot. Then the scratch registry is removed. It says how long a restore of
-everything would take. Nothing changes here or in the vault. The daemon does that
-by itself (drill: in the configuration). The exit code is 4 when anything was
-not as it has to be.`,
+everything would take. The report is kept in the vault, signed if backup[].sign is
+set, and nothing else changes here or there. The daemon does that by itself
+(drill: in the configuration). The exit code is 4 when anything was not as it has
+to be.`,
 		Example: "  lastro backup drill\n  lastro backup drill main --images 20",
 		Args:    takes(cobra.MaximumNArgs(1)),
 	}

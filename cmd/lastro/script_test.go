@@ -128,7 +128,7 @@ func fill(ts *testscript.TestScript, _ bool, files []string) {
 			if value := ts.Getenv(name); value != "" {
 				return value
 			}
-			return "$" + name
+			return "${" + name + "}"
 		})
 		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text), 0o600))
 	}

@@ -58,13 +58,13 @@ type shownVault vault.Listing
 // Print lists the oldest snapshot first.
 func (l shownVault) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "SNAPSHOT\tTIME\tIMAGES\tBLOBS\tSIZE\tVERIFIED\n")
+	fmt.Fprintf(t, "SNAPSHOT\tTIME\tIMAGES\tBLOBS\tSIZE\tSIGNED\tVERIFIED\n")
 	for _, s := range l.Snapshots {
 		verified := time.Time{}
 		if s.Verified != nil {
 			verified = *s.Verified
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\t%s\n", s.ID, stamp(s.Time), s.Images, s.Blobs, size(s.Bytes), stamp(verified))
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\t%t\t%s\n", s.ID, stamp(s.Time), s.Images, s.Blobs, size(s.Bytes), s.Signed, stamp(verified))
 	}
 	return t.Flush()
 }

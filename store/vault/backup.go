@@ -178,7 +178,7 @@ func (b *backup) findParent(ctx context.Context, h layout.Head) error {
 			newest = e
 		}
 	}
-	s, err := b.Record(ctx, newest)
+	s, err := b.Trusted(ctx, newest)
 	if kind, ok := catalog.Damage(err); ok {
 		b.Log.Warn("the record of the newest snapshot cannot be used", "snapshot", newest.ID, "kind", kind, "err", err)
 		return nil
@@ -336,13 +336,24 @@ func (b *backup) saveHistory(ctx context.Context) (layout.History, error) {
 	})
 }
 
+// encode writes a commit record, signed if there is a key.
+func (b *backup) encode(s *layout.Snapshot) ([]byte, error) {
+	if b.key == nil {
+		return layout.Encode(s)
+	}
+	return layout.Sign(b.key, func(signature *layout.Signature) any {
+		s.Signature = signature
+		return s
+	})
+}
+
 // commit makes the snapshot visible. All below it is stored.
 func (b *backup) commit(ctx context.Context, s layout.Snapshot, repos []repository) error {
 	if err := b.held.flush(ctx); err != nil {
 		return err
 	}
 	s.ID = ulid.MustNew(ulid.Timestamp(s.Created), ulid.DefaultEntropy()).String()
-	data, err := layout.Encode(s)
+	data, err := b.encode(&s)
 	if err != nil {
 		return err
 	}

@@ -56,7 +56,7 @@ func (s *scratch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func drilled(t *testing.T, dir string, s *scratch, seed uint64, images int) (vault.Drilled, error) {
 	t.Helper()
-	return openVault(t, dir, &clock{}, nil).Drill(t.Context(), s, vault.DrillOptions{Images: images, Rand: rand.New(rand.NewPCG(seed, 1))}, nil)
+	return openVault(t, dir, &clock{}, nil).Drill(t.Context(), s, vault.DrillOptions{Images: images, Rand: newRand(seed)}, nil)
 }
 
 func TestADrillOfAGoodVaultFindsNothing(t *testing.T) {
@@ -223,7 +223,7 @@ func TestADrillThatCannotReachTheVaultIsAnErrorAndNoProblem(t *testing.T) {
 	b := &watchedBucket{}
 	v := openVault(t, dir, &clock{}, func(real bucket.Bucket) bucket.Bucket { b.Bucket = real; return b })
 	b.away.Store(true)
-	r, err := v.Drill(t.Context(), newScratch(t), vault.DrillOptions{Rand: rand.New(rand.NewPCG(1, 1))}, nil)
+	r, err := v.Drill(t.Context(), newScratch(t), vault.DrillOptions{Rand: newRand(1)}, nil)
 	if err == nil || r.OK || len(r.Problems) > 0 {
 		t.Errorf("%+v, %v", r, err)
 	}
@@ -240,3 +240,5 @@ func TestAnEmptySnapshotIsDrilled(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }

@@ -38,7 +38,7 @@ func (v *Vault) List(ctx context.Context) (Listing, error) {
 	}
 	list := Listing{Vault: v.Name, Snapshots: []Listed{}}
 	for _, e := range h.Snapshots {
-		l := Listed{ID: e.ID, Time: e.Created, Images: e.Images, Blobs: e.Blobs, Bytes: e.Bytes, Store: e.Store}
+		l := Listed{ID: e.ID, Time: e.Created, Images: e.Images, Blobs: e.Blobs, Bytes: e.Bytes, Signed: e.Signed != "", Store: e.Store}
 		if !e.Verified.IsZero() {
 			l.Verified = &e.Verified
 		}

@@ -19,6 +19,8 @@ type Settings struct {
 	Name    string      `yaml:"name" doc:"Name of the vault in commands and reports." example:"main" required:"true"`
 	To      string      `yaml:"to" doc:"Where it lies: a bucket with an optional prefix, or a folder." example:"s3://bucket/prefix" required:"true" kind:"url"`
 	S3      s3.Settings `yaml:"s3" doc:"How the S3 server is reached."`
+	Sign    string      `yaml:"sign" kind:"secret" doc:"Ed25519 private key (PEM, PKCS #8) that signs snapshots and drill reports. Where it is set, only snapshots are restored, served, drilled with and continued that it or a key of trust has signed." example:"${env:VAULT_KEY}"`
+	Trust   []string    `yaml:"trust" doc:"Ed25519 public keys that vouch for snapshots as well: the base64 of their PEM (SubjectPublicKeyInfo), on one line." example:"MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="`
 	Include []string    `yaml:"include" doc:"Repositories that are backed up; default: all." example:"docker.io/**" default:"**" kind:"pattern"`
 }
 
@@ -35,6 +37,9 @@ func (s Settings) Validate() error {
 		for e := range strings.Lines(err.Error()) {
 			errs = append(errs, errors.New("s3."+strings.TrimSpace(e)))
 		}
+	}
+	if _, _, err := s.keys(); err != nil {
+		errs = append(errs, err)
 	}
 	for i, p := range s.Include {
 		if _, err := mirror.ParsePattern(p); err != nil {

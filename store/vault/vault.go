@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"log/slog"
 	"os"
@@ -45,14 +46,16 @@ type Vault struct {
 	include  []mirror.Pattern
 	patterns []string
 	requests atomic.Int64
+	key      ed25519.PrivateKey // signs; nil: nothing is signed
 }
 
 // What can be wrong with a place for a vault.
 var (
-	ErrNewer   = layout.ErrNewer    // a newer version of the program wrote it
-	ErrDamaged = layout.ErrDamaged  // something in it is not what it has to be
-	ErrForeign = catalog.ErrForeign // not empty, and not a vault
-	ErrNoVault = catalog.ErrNoVault // nothing there yet; fs.ErrNotExist as well
+	ErrUntrusted = layout.ErrUntrusted // a snapshot that nobody vouches for whom the settings name
+	ErrNewer     = layout.ErrNewer     // a newer version of the program wrote it
+	ErrDamaged   = layout.ErrDamaged   // something in it is not what it has to be
+	ErrForeign   = catalog.ErrForeign  // not empty, and not a vault
+	ErrNoVault   = catalog.ErrNoVault  // nothing there yet; fs.ErrNotExist as well
 )
 
 // Open prepares the use of a vault. It sends nothing and creates nothing: the
@@ -72,6 +75,11 @@ func Open(ctx context.Context, s Settings, o Options) (*Vault, error) {
 		}
 		v.include = append(v.include, pattern)
 	}
+	var trust []ed25519.PublicKey
+	var err error
+	if v.key, trust, err = s.keys(); err != nil {
+		return nil, fmt.Errorf("vault %s: %w", s.Name, err)
+	}
 	b, err := s.bucket(ctx, o, func() { v.requests.Add(1) })
 	if err != nil {
 		return nil, fmt.Errorf("vault %s: %w", s.Name, err)
@@ -80,7 +88,7 @@ func Open(ctx context.Context, s Settings, o Options) (*Vault, error) {
 	if o.Wrap != nil {
 		b = o.Wrap(b)
 	}
-	v.Catalog = &catalog.Catalog{Name: s.Name, Bucket: b, Server: server, Log: o.Log, Now: o.Now, Version: o.Version}
+	v.Catalog = &catalog.Catalog{Name: s.Name, Bucket: b, Server: server, Log: o.Log, Now: o.Now, Version: o.Version, Trust: trust}
 	return v, nil
 }
 

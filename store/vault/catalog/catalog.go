@@ -3,6 +3,7 @@ package catalog
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -36,8 +37,14 @@ type Catalog struct {
 	Log    *slog.Logger
 	Now    func() time.Time
 
-	Version string     // of the program, "" if not known
-	large   sync.Mutex // held while a large manifest is parsed
+	Version string              // of the program, "" if not known
+	Trust   []ed25519.PublicKey // who may vouch for a snapshot; none: nobody has to
+	large   sync.Mutex          // held while a large manifest is parsed
+}
+
+// Quiet is the same catalog, which logs nothing.
+func (v *Catalog) Quiet() *Catalog {
+	return &Catalog{Name: v.Name, Bucket: v.Bucket, Server: v.Server, Log: slog.New(slog.DiscardHandler), Now: v.Now, Version: v.Version, Trust: v.Trust}
 }
 
 // load reads a record; parse says what it has to be. With a damaged one comes its
@@ -262,18 +269,38 @@ func (v *Catalog) replaceHead(ctx context.Context, etag string, data []byte) err
 	return nil
 }
 
-// Record reads a commit record as the head knows it.
+// Record reads a commit record as the head knows it, whoever vouches for it.
 func (v *Catalog) Record(ctx context.Context, e layout.Entry) (layout.Snapshot, error) {
-	s, _, err := load(ctx, v, e.Record, func(data []byte) (layout.Snapshot, error) {
-		if digest.FromBytes(data) != e.Digest {
-			return layout.Snapshot{}, fmt.Errorf("%w: not the bytes that were written", layout.ErrDamaged)
-		}
-		return layout.ParseSnapshot(data)
-	})
+	s, _, err := v.recordBytes(ctx, e)
 	return s, err
 }
 
-// Find reads the commit record of the snapshot that is meant, as Head.Pick does.
+// Trusted reads a commit record and refuses one for which nobody vouches that
+// v.Trust names: layout.ErrUntrusted.
+func (v *Catalog) Trusted(ctx context.Context, e layout.Entry) (layout.Snapshot, error) {
+	s, data, err := v.recordBytes(ctx, e)
+	if err == nil && len(v.Trust) > 0 {
+		err = layout.CheckSignature(data, s.Signature, v.Trust)
+	}
+	if errors.Is(err, layout.ErrUntrusted) {
+		return layout.Snapshot{}, fmt.Errorf("vault %s: snapshot %s: %w", v.Bucket, e.ID, err)
+	}
+	return s, err
+}
+
+func (v *Catalog) recordBytes(ctx context.Context, e layout.Entry) (s layout.Snapshot, raw []byte, err error) {
+	s, _, err = load(ctx, v, e.Record, func(data []byte) (layout.Snapshot, error) {
+		if digest.FromBytes(data) != e.Digest {
+			return layout.Snapshot{}, fmt.Errorf("%w: not the bytes that were written", layout.ErrDamaged)
+		}
+		raw = data
+		return layout.ParseSnapshot(data)
+	})
+	return s, raw, err
+}
+
+// Find reads the commit record of the snapshot that is meant, as Head.Pick does, if
+// it is Trusted.
 func (v *Catalog) Find(ctx context.Context, snapshot string, asOf time.Time) (layout.Snapshot, error) {
 	h, err := v.Heads(ctx)
 	if err != nil {
@@ -283,7 +310,7 @@ func (v *Catalog) Find(ctx context.Context, snapshot string, asOf time.Time) (la
 	if err != nil {
 		return layout.Snapshot{}, err
 	}
-	return v.Record(ctx, e)
+	return v.Trusted(ctx, e)
 }
 
 // Heads reads the commit point for those who change nothing; ErrNoVault.

@@ -135,6 +135,8 @@ func Damage(err error) (kind string, ok bool) {
 		return "", false
 	case errors.Is(err, layout.ErrDamaged):
 		return "corrupt", true
+	case errors.Is(err, layout.ErrUntrusted):
+		return "untrusted", true
 	case errors.Is(err, fs.ErrNotExist):
 		return "missing", true
 	}

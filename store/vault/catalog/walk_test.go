@@ -3,16 +3,20 @@ package catalog
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
@@ -265,4 +269,21 @@ func FuzzManifest(f *testing.F) {
 			t.Errorf("got %+v", tree)
 		}
 	})
+}
+
+func TestAQuietCatalogIsTheSameInAllElse(t *testing.T) {
+	loud := &Catalog{Name: "n", Bucket: nil, Log: slog.Default(), Now: time.Now, Version: "v", Trust: []ed25519.PublicKey{{1}}}
+	quiet := loud.Quiet()
+	for i := range reflect.TypeFor[Catalog]().NumField() {
+		f := reflect.TypeFor[Catalog]().Field(i)
+		if f.Name == "Log" || f.Name == "Now" || !f.IsExported() {
+			continue
+		}
+		if reflect.ValueOf(loud).Elem().Field(i).IsZero() && f.Name != "Bucket" && f.Name != "Server" {
+			t.Errorf("%s is not tried", f.Name)
+		}
+		if d := cmp.Diff(reflect.ValueOf(loud).Elem().Field(i).Interface(), reflect.ValueOf(quiet).Elem().Field(i).Interface()); d != "" {
+			t.Errorf("%s: %s", f.Name, d)
+		}
+	}
 }

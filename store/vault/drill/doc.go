@@ -19,6 +19,9 @@
 // read. The time that a whole restore would take is a guess from the sample: by bytes
 // or by blobs, whichever is slower.
 //
+// The report is left in the vault, signed as snapshots are. The scratch store is the
+// only other thing that is written.
+//
 // The sample takes no more than half of the room that the scratch store has. A
 // repository that needs more is passed over, and is named in the report.
 package drill

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -36,6 +36,8 @@ type Options struct {
 
 // Report is what a drill has found.
 type Report struct {
+	Format       int       `json:"format"`
+	ID           string    `json:"id"`
 	Vault        string    `json:"vault"`
 	Snapshot     string    `json:"snapshot"`
 	SnapshotTime time.Time `json:"snapshot_time"`
@@ -56,6 +58,8 @@ type Report struct {
 	PullSeconds    float64 `json:"pull_seconds"`
 	RPOSeconds     int64   `json:"rpo_seconds"` // age of the snapshot
 	RTOSeconds     int64   `json:"rto_seconds"` // how long a restore of all of it would take, by this sample
+
+	Signature *layout.Signature `json:"signature,omitempty"` // of the report as it lies in the vault
 }
 
 // Amount is so many contents with so many bytes.
@@ -88,9 +92,8 @@ type drill struct {
 // snapshot, or a scratch store that fails. progress may not be nil.
 func Run(ctx context.Context, c *catalog.Catalog, scratch Scratch, o Options, progress mirror.Progress) (Report, error) {
 	// What is restored into scratch is no news.
-	quiet := &catalog.Catalog{Name: c.Name, Bucket: c.Bucket, Log: slog.New(slog.DiscardHandler), Now: c.Now}
-	d := &drill{Catalog: quiet, scratch: scratch, o: o, indexes: map[string][]ocispec.Descriptor{}, failed: map[string]bool{}}
-	d.report = Report{Vault: c.Name, Time: c.Now().UTC(), Images: []string{}, Problems: []Problem{}}
+	d := &drill{Catalog: c.Quiet(), scratch: scratch, o: o, indexes: map[string][]ocispec.Descriptor{}, failed: map[string]bool{}}
+	d.report = Report{Format: layout.Format, ID: ulid.Make().String(), Vault: c.Name, Time: c.Now().UTC(), Images: []string{}, Problems: []Problem{}}
 	err := d.run(ctx, progress)
 	d.report.OK = err == nil && len(d.report.Problems) == 0
 	return d.report, err

@@ -13,6 +13,7 @@
 //	vault/verified/<id>/<ulid>.json   what a verification found
 //	vault/prune/<ulid>.json           Plan: what is going to be removed
 //	vault/forgotten/<id>.json         says that the commit record of this snapshot says nothing any more
+//	vault/drills/<time>-<id>.json     what a drill found
 //	vault/probe/<id>-…                what is tried at the moment to find out what the place does
 //
 // All Parse functions take any bytes. What is not as it has to be is ErrDamaged,
@@ -74,6 +75,7 @@
 //	           line feed after it
 //	foreign    digests of layers with urls that are kept nevertheless
 //	elsewhere  digest and size of those that are not; null: not known
+//	signature  {key, value}, perhaps; see below
 //	history    {segments: list of {digest, size, events}, seq, last}; seq and last are for
 //	           the ledger that goes on with it
 //
@@ -93,6 +95,14 @@
 // foreign. An image whose manifest has a "subject" belongs to that digest in the same
 // repository (a signature, an SBOM); so does one with a tag that is the subject's
 // digest with '-' for ':', alone or with .sig, .att or .sbom behind it.
+//
+// Who signs takes an Ed25519 key (RFC 8032). Its name, signature.key, is the first 16
+// bytes of the SHA-256 of the 32 bytes of the public key, in hexadecimal digits.
+// signature.value is base64 of the signature over the bytes of the file with nothing
+// between the quotes behind "value": that place is the only one in the file. All that
+// a snapshot needs hangs on its record by digests, so that is signed as well. The head
+// is not: who can write to the vault can take snapshots off it, and not change one.
+// Reports of drills are signed in the same way.
 //
 // The history is its segments in order. Each is a Zstandard frame of lines, each of
 // them a JSON object: time, repo, tag (without it, of the repository), digest (where

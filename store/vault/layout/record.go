@@ -32,6 +32,7 @@ const (
 	DirVerified  = "vault/verified/"
 	DirForgotten = "vault/forgotten/"
 	DirPrune     = "vault/prune/"
+	DirDrills    = "vault/drills/"
 	DirProbe     = "vault/probe/"
 )
 
@@ -188,6 +189,7 @@ type Entry struct {
 	Bytes    int64         `json:"bytes"`
 	Verified time.Time     `json:"verified,omitzero"` // last read whole and found right
 	Store    string        `json:"store,omitempty"`   // what its store is called, to know the snapshots of one from those of another
+	Signed   string        `json:"signed,omitempty"`  // the KeyID of who signed it, as the record says
 }
 
 // ParseHead reads a head, which may be anything: ErrNewer, ErrDamaged.
@@ -245,6 +247,7 @@ type Snapshot struct {
 	Elsewhere []Layer            `json:"elsewhere"`         // such layers that are not kept; null: not known
 	Include   []string           `json:"include"`
 	History   History            `json:"history"`
+	Signature *Signature         `json:"signature,omitempty"`
 }
 
 // Layer is a layer with a home elsewhere.
@@ -292,7 +295,11 @@ func ParseSnapshot(data []byte) (Snapshot, error) {
 
 // Entry is how the head lists the snapshot, whose record has these bytes.
 func (s Snapshot) Entry(key string, data []byte) Entry {
-	return Entry{ID: s.ID, Record: key, Digest: digest.FromBytes(data), Created: s.Created, Root: s.Root.Digest, Images: s.Images, Blobs: s.Blobs, Bytes: s.Bytes, Store: s.Store}
+	e := Entry{ID: s.ID, Record: key, Digest: digest.FromBytes(data), Created: s.Created, Root: s.Root.Digest, Images: s.Images, Blobs: s.Blobs, Bytes: s.Bytes, Store: s.Store}
+	if s.Signature != nil {
+		e.Signed = s.Signature.Key
+	}
+	return e
 }
 
 // Pick finds the snapshot that is meant: "" or "latest", an id or the start of
