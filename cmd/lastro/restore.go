@@ -16,8 +16,9 @@ func (c *cli) restoreCommand() *cobra.Command {
 		Use:   "restore [--from VAULT] [--snapshot ID | --as-of TIME] [--to URL|DIR] [PATTERN…] [--force] [--dry-run]",
 		Short: "bring images and their history back from a vault",
 		Long: `Restore copies the images of a snapshot into the local registry and brings
-their history back: all of them, or those that match a pattern (a repository,
-or repository:tag). Every byte is hashed before anything becomes visible, and a
+their history back: all of them, or those that match a pattern: a repository,
+repository:tag, repository@digest (which comes without a tag), or a digest in any
+repository, with what is attached to them. Every byte is hashed before anything becomes visible, and a
 tag moves only when its whole image is there. Stopping it is safe: the next
 restore goes on where this one stopped. A tag that has moved here since the
 snapshot is left alone and listed, unless --force is given.
@@ -37,7 +38,7 @@ not there, nothing but http:// in the URL speaks HTTP, and without credentials.`
 	f.StringVar(&asOf, "as-of", "", "the newest snapshot that is not younger than this `time`")
 	f.StringVar(&to, "to", "", "copy to this `place` instead of this registry: the URL of another one, oci:DIR, or DIR")
 	f.BoolVar(&force, "force", false, "also put back tags that have moved since the snapshot")
-	f.BoolVar(&dryRun, "dry-run", false, "print the plan and change nothing")
+	f.BoolVar(&dryRun, "dry-run", false, "print the plan, with bytes, requests and time, and change nothing")
 	cmd.MarkFlagsMutuallyExclusive("snapshot", "as-of")
 	cmd.RunE = c.verb(func(ctx context.Context, s *site, patterns []string) error {
 		v, err := s.oneVault(ctx, optional(from))

@@ -214,9 +214,17 @@ func (p shownRestorePlan) Print(w io.Writer) error {
 		return err
 	}
 	printFailures(w, p.Failed)
-	_, err := fmt.Fprintf(w, "snapshot %s of %s: %d images to restore, %d as they were; %d blobs, %s to fetch\n",
-		p.Snapshot, stamp(p.Time), len(p.Images), p.Unchanged, p.Blobs, size(p.Bytes))
+	_, err := fmt.Fprintf(w, "snapshot %s of %s: %d images to restore, %d as they were; %d blobs, %s to fetch: %d requests, about %s\n",
+		p.Snapshot, stamp(p.Time), len(p.Images), p.Unchanged, p.Blobs, size(p.Bytes), p.Requests, about(p.Seconds))
 	return err
+}
+
+// about is a time that is only a guess.
+func about(seconds float64) string {
+	if seconds < 10 {
+		return fmt.Sprintf("%.1f s", seconds)
+	}
+	return (time.Duration(seconds) * time.Second).String()
 }
 
 func size(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) }

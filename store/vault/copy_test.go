@@ -122,7 +122,7 @@ func TestImagesAreCopiedIntoAnOCILayout(t *testing.T) {
 		t.Errorf("a plan made the folder: %v", err)
 	}
 	r := copyTo(t, v, path, vault.RestoreOptions{})
-	if r.Blobs != plan.Blobs || r.Bytes != plan.Bytes || len(plan.Images) != len(list) || r.Images != len(list)-2 || r.To != "oci:"+path || len(r.Failed) > 0 {
+	if r.Blobs != plan.Blobs || r.Bytes != plan.Bytes || r.Requests != plan.Requests || plan.Seconds <= 0 || len(plan.Images) != len(list) || r.Images != len(list)-2 || r.To != "oci:"+path || len(r.Failed) > 0 {
 		t.Errorf("got %+v, planned %+v", r, plan)
 	}
 	wantLayout(t, path, list)

@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -12,6 +15,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
@@ -84,7 +88,9 @@ func TestPatternsSelect(t *testing.T) {
 		{name: "a short name", patterns: []string{"a:2"}, want: []string{"docker.io/library/a:2"}},
 		{name: "an image with what is attached to it", patterns: []string{"docker.io/library/b:multi"}, want: []string{"docker.io/library/b:multi", sig}},
 		{name: "a glob", patterns: []string{"ghcr.io/**"}, want: []string{"ghcr.io/c:windows"}},
-		{name: "nothing that is there", patterns: []string{"docker.io/library/a:9"}},
+		{name: "a tag by a glob", patterns: []string{"docker.io/library/a:[!1]"}, want: []string{"docker.io/library/a:2"}},
+		{name: "all repositories, one tag", patterns: []string{"**:windows"}, want: []string{"ghcr.io/c:windows"}},
+		{name: "two of them", patterns: []string{"a:1", "ghcr.io/c"}, want: []string{"docker.io/library/a:1", "ghcr.io/c:windows"}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			back := newStore(t, c)
@@ -102,6 +108,125 @@ func TestPatternsSelect(t *testing.T) {
 				t.Error(diff, r.Failed)
 			}
 		})
+	}
+}
+
+func TestADigestIsRestoredByItself(t *testing.T) {
+	c := &clock{}
+	st := newStore(t, c)
+	v := openVault(t, filepath.Join(t.TempDir(), "vault"), c, nil)
+	inner := plain("amd64")
+	multi := index("s390x", inner, plain("arm64"))
+	top := index("", multi)
+	sig := signature(multi.root, "multi")
+	publish(t, st, "a/b", "1", top.with(sig))
+	publish(t, st, "c", "1", plain("other"))
+	publish(t, st, "c", "1", plain("moved"))
+	backup(t, v, st)
+	name := func(repo string, img image) string { return repo + "@" + img.root.desc.Digest.String() }
+	for _, x := range []struct {
+		name    string
+		pattern string
+		want    []string
+	}{
+		{"one under a tag, with all below it", name("a/b", top), []string{name("a/b", top), name("a/b", multi), name("a/b", inner), name("a/b", plain("arm64")), name("a/b", sig)}},
+		{"one inside of an image, with what is attached to it", name("a/b", multi), []string{name("a/b", multi), name("a/b", inner), name("a/b", plain("arm64")), name("a/b", sig)}},
+		{"one inside of one inside", name("a/b", inner), []string{name("a/b", inner)}},
+		{"one that a tag left", name("c", plain("other")), []string{name("c", plain("other"))}},
+		{"in whatever repository", plain("moved").root.desc.Digest.String(), []string{name("c", plain("moved"))}},
+		{"by a pattern, with a tag that is of no account", "?:3@" + plain("moved").root.desc.Digest.String(), []string{name("c", plain("moved"))}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			back := newStore(t, c)
+			plan, err := v.PlanRestore(t.Context(), back, vault.RestoreOptions{Patterns: []string{x.pattern}})
+			r := restore(t, v, back, vault.RestoreOptions{Patterns: []string{x.pattern}})
+			got := stateOf(t, back)
+			if len(got.Tags) > 0 || len(r.Failed) > 0 || r.Images != 1 || err != nil || plan.Blobs != r.Blobs || plan.Requests != r.Requests {
+				t.Errorf("got tags %v and %+v, planned %d blobs in %d requests, %v", got.Tags, r, plan.Blobs, plan.Requests, err)
+			}
+			slices.Sort(x.want)
+			if diff := cmp.Diff(x.want, slices.Sorted(maps.Keys(got.Manifests))); diff != "" {
+				t.Error(diff)
+			}
+			path := t.TempDir()
+			copyTo(t, v, path, vault.RestoreOptions{Patterns: []string{x.pattern}})
+			if _, there := layoutNames(t, path)[x.want[0][strings.Index(x.want[0], "@")+1:]]; !there && len(x.want) == 1 {
+				t.Error("a copy has it not")
+			}
+		})
+	}
+}
+
+func TestAPatternThatMeansNothingIsNamed(t *testing.T) {
+	c := &clock{}
+	st := newStore(t, c)
+	sample(t, st)
+	v := openVault(t, filepath.Join(t.TempDir(), "vault"), c, nil)
+	backup(t, v, st)
+	absent := digest.FromString("nothing").String()
+	for _, x := range []struct {
+		name     string
+		patterns []string
+		failed   []string
+		err      string
+	}{
+		{name: "all of them", patterns: []string{"a:9", "nothing"}, err: "is meant by a:9, nothing: see"},
+		{name: "a digest that is not there", patterns: []string{"docker.io/library/a@" + absent}, err: absent},
+		{name: "a digest that is none", patterns: []string{"a@sha256:12"}, err: `"a@sha256:12"`},
+		{name: "one beside others", patterns: []string{"a:1", "a:9", "x/*", absent}, failed: []string{"a:9", "x/*", absent}},
+		{name: "none", patterns: []string{"a", "b:multi"}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			back := newStore(t, c)
+			_, err := v.PlanRestore(t.Context(), back, vault.RestoreOptions{Patterns: x.patterns})
+			r, again := v.Restore(t.Context(), back, vault.RestoreOptions{Patterns: x.patterns}, nil)
+			for _, err := range []error{err, again} {
+				if x.err == "" && err != nil || x.err != "" && (err == nil || !strings.Contains(err.Error(), x.err)) {
+					t.Errorf("got %v, want %q", err, x.err)
+				}
+			}
+			var failed []string
+			for _, f := range r.Failed {
+				failed = append(failed, f.Repo)
+			}
+			if diff := cmp.Diff(x.failed, failed); diff != "" {
+				t.Error(diff)
+			}
+			if x.err != "" && len(stateOf(t, back).Manifests) > 0 {
+				t.Error("something was restored")
+			}
+		})
+	}
+}
+
+// TestARestoreOfAnEarlierTimeTakesTheNewestSnapshotOfThen has a snapshot before and
+// after each of two changes.
+func TestARestoreOfAnEarlierTimeTakesTheNewestSnapshotOfThen(t *testing.T) {
+	c := &clock{}
+	st := newStore(t, c)
+	v := openVault(t, filepath.Join(t.TempDir(), "vault"), c, nil)
+	var ids []string
+	var times []time.Time
+	for i := range 3 {
+		publish(t, st, "r", "1", plain(fmt.Sprint(i)))
+		ids = append(ids, backup(t, v, st).Snapshot)
+		list, err := v.List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		times = append(times, list.Snapshots[i].Time)
+	}
+	for i, at := range times {
+		for name, at := range map[string]time.Time{"at that very time": at, "shortly after": at.Add(time.Second)} {
+			back := newStore(t, c)
+			r := restore(t, v, back, vault.RestoreOptions{AsOf: at})
+			if got := stateOf(t, back).Tags["r:1"]; r.Snapshot != ids[i] || got != plain(fmt.Sprint(i)).root.desc.Digest {
+				t.Errorf("%s: got snapshot %s and %s, want %s", name, r.Snapshot, got, ids[i])
+			}
+		}
+	}
+	if _, err := v.Restore(t.Context(), newStore(t, c), vault.RestoreOptions{AsOf: times[0].Add(-time.Second)}, nil); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "backup list") {
+		t.Errorf("got %v, want that there is none, and where they are listed", err)
 	}
 }
 

@@ -145,7 +145,11 @@ type (
 
 // PlanRestore tells what Restore would do. It changes nothing.
 func (v *Vault) PlanRestore(ctx context.Context, st Store, o RestoreOptions) (RestorePlan, error) {
+	start, sent := v.Now(), v.requests.Load()
 	p, err := restore.Prepare(ctx, v.Catalog, st, o)
+	if err == nil {
+		err = p.Guess(ctx, v.Catalog, v.requests.Load()-sent, v.Now().Sub(start))
+	}
 	if err != nil {
 		return p, fmt.Errorf("plan restore from vault %s: %w", v.Name, err)
 	}
@@ -155,9 +159,9 @@ func (v *Vault) PlanRestore(ctx context.Context, st Store, o RestoreOptions) (Re
 // Restore brings images and their history back into a store; see restore.Run.
 // progress may be nil.
 func (v *Vault) Restore(ctx context.Context, st Store, o RestoreOptions, progress mirror.Progress) (Restored, error) {
-	start := v.Now()
+	start, sent := v.Now(), v.requests.Load()
 	r, err := restore.Run(ctx, v.Catalog, st, o, watched(progress))
-	r.TookSeconds = v.Now().Sub(start).Seconds()
+	r.TookSeconds, r.Requests = v.Now().Sub(start).Seconds(), v.requests.Load()-sent
 	if err != nil {
 		return r, fmt.Errorf("restore from vault %s: %w", v.Name, err)
 	}
@@ -166,7 +170,11 @@ func (v *Vault) Restore(ctx context.Context, st Store, o RestoreOptions, progres
 
 // PlanCopy tells what Copy would do. It changes nothing.
 func (v *Vault) PlanCopy(ctx context.Context, to Target, o RestoreOptions) (RestorePlan, error) {
+	start, sent := v.Now(), v.requests.Load()
 	p, err := restore.PrepareCopy(ctx, v.Catalog, to, o)
+	if err == nil {
+		err = p.Guess(ctx, v.Catalog, v.requests.Load()-sent, v.Now().Sub(start))
+	}
 	if err != nil {
 		return p, fmt.Errorf("plan copy from vault %s to %s: %w", v.Name, to, err)
 	}
@@ -176,9 +184,9 @@ func (v *Vault) PlanCopy(ctx context.Context, to Target, o RestoreOptions) (Rest
 // Copy brings images to another registry or into a folder; see restore.Copy.
 // progress may be nil.
 func (v *Vault) Copy(ctx context.Context, to Target, o RestoreOptions, progress mirror.Progress) (Restored, error) {
-	start := v.Now()
+	start, sent := v.Now(), v.requests.Load()
 	r, err := restore.Copy(ctx, v.Catalog, to, o, watched(progress))
-	r.TookSeconds = v.Now().Sub(start).Seconds()
+	r.TookSeconds, r.Requests = v.Now().Sub(start).Seconds(), v.requests.Load()-sent
 	if err != nil {
 		return r, fmt.Errorf("copy from vault %s to %s: %w", v.Name, to, err)
 	}

@@ -347,8 +347,8 @@ func TestARestoreBringsBackEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	restored := restore(t, v, back, vault.RestoreOptions{By: "test"})
-	if len(restored.Failed) > 0 || restored.Images != report.Images || restored.Blobs != plan.Blobs || restored.Bytes != plan.Bytes {
-		t.Errorf("got %+v, saved %d images, planned %d blobs of %d bytes", restored, report.Images, plan.Blobs, plan.Bytes)
+	if len(restored.Failed) > 0 || restored.Images != report.Images || restored.Blobs != plan.Blobs || restored.Bytes != plan.Bytes || restored.Requests != plan.Requests || plan.Seconds <= 0 {
+		t.Errorf("got %+v, saved %d images, planned %d blobs of %d bytes in %d requests and %f seconds", restored, report.Images, plan.Blobs, plan.Bytes, plan.Requests, plan.Seconds)
 	}
 	if diff := cmp.Diff(want, stateOf(t, back)); diff != "" {
 		t.Error(diff)

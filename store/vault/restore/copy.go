@@ -122,7 +122,7 @@ func (x *copying) prepare(ctx context.Context, repo string, desc ocispec.Descrip
 	if err != nil || m == nil {
 		return r, err
 	}
-	selected := m.selected(func(tag string) bool { return x.choose.tag(repo, tag) })
+	selected := x.choose.from(m, repo)
 	if err = x.resolve(ctx, &r, m, selected); err == nil {
 		for _, i := range selected {
 			if err = x.image(&r, m, i); err != nil {
@@ -242,7 +242,7 @@ func (x *copying) look(ctx context.Context, r *copyPlan) error {
 func (x *copying) count(desc ocispec.Descriptor) {
 	if !x.wanted[desc.Digest] {
 		x.wanted[desc.Digest] = true
-		x.plan.Blobs++
-		x.plan.Bytes += desc.Size
+		x.plan.add(desc)
+		x.plan.reads++
 	}
 }

@@ -13,7 +13,10 @@ import (
 
 // images are what an index of a repository lists, and what belongs to what.
 type images struct {
+	walker    *catalog.Walker
+	foreign   map[digest.Digest]bool
 	list      []ocispec.Descriptor
+	added     map[int]bool // which of the list no index has
 	trees     []catalog.Tree
 	referrers map[digest.Digest][]int // of a subject: which of the list
 	attached  map[digest.Digest][]int // by tag to a digest: which of the list
@@ -21,7 +24,7 @@ type images struct {
 }
 
 func newImages(w *catalog.Walker, list []ocispec.Descriptor, foreign map[digest.Digest]bool) *images {
-	m := &images{list: list, referrers: map[digest.Digest][]int{}, attached: map[digest.Digest][]int{}, refers: map[int]bool{}}
+	m := &images{walker: w, foreign: foreign, list: slices.Clone(list), added: map[int]bool{}, referrers: map[digest.Digest][]int{}, attached: map[digest.Digest][]int{}, refers: map[int]bool{}}
 	for i, desc := range list {
 		m.trees = append(m.trees, w.Tree(desc, foreign))
 		if loaded := w.Loaded[desc.Digest]; loaded.Err == nil && loaded.Subject != nil {
@@ -33,6 +36,44 @@ func newImages(w *catalog.Walker, list []ocispec.Descriptor, foreign map[digest.
 		}
 	}
 	return m
+}
+
+// byDigest is the image without a tag that a digest is: one that the index lists, or
+// one made of what is listed with a tag or inside of an image.
+func (m *images) byDigest(d digest.Digest) (i int, ok bool) {
+	for i, desc := range m.list {
+		if desc.Digest == d && layout.TagOf(desc) == "" {
+			return i, true
+		}
+	}
+	for i, desc := range m.list {
+		if desc.Digest == d {
+			return m.addOne(layout.NewImage(desc, "", layout.AbsentOf(desc))), true
+		}
+		for _, manifest := range m.trees[i].Manifests {
+			if manifest.Descriptor.Digest == d {
+				return m.addOne(layout.NewImage(manifest.Descriptor, "", layout.AbsentOf(desc))), true
+			}
+		}
+	}
+	return 0, false
+}
+
+// addOne adds an image. Of what it leaves out only that counts which is in it.
+func (m *images) addOne(desc ocispec.Descriptor) int {
+	i := len(m.list)
+	var absent []digest.Digest
+	for _, manifest := range m.walker.Tree(desc, m.foreign).Manifests {
+		for child := range manifest.Children() {
+			if slices.Contains(layout.AbsentOf(desc), child.Digest) {
+				absent = append(absent, child.Digest)
+			}
+		}
+	}
+	desc = layout.NewImage(desc, "", absent)
+	m.list, m.trees = append(m.list, desc), append(m.trees, m.walker.Tree(desc, m.foreign))
+	m.added[i], m.refers[i] = true, m.walker.Loaded[desc.Digest].Subject != nil
+	return i
 }
 
 // closure is an image with all its referrers.
@@ -70,10 +111,10 @@ func (m *images) add(all *closure, i int) {
 	}
 }
 
-// selected are the images whose tag is meant, and what is attached to them by tag
+// selected are the images that are meant, and what is attached to them by tag
 // or reference, in the order in which they may become visible: what is attached
-// to others first, tags last. An image without a tag goes by the tag "".
-func (m *images) selected(meant func(tag string) bool) []int {
+// to others first, tags last.
+func (m *images) selected(meant func(i int) bool) []int {
 	chosen := map[int]bool{}
 	var choose func(i int)
 	choose = func(i int) {
@@ -87,8 +128,8 @@ func (m *images) selected(meant func(tag string) bool) []int {
 			}
 		}
 	}
-	for i, desc := range m.list {
-		if meant(layout.TagOf(desc)) {
+	for i := range m.list {
+		if meant(i) {
 			choose(i)
 		}
 	}

@@ -29,7 +29,7 @@ type Store interface {
 type Options struct {
 	Snapshot string    // "" or "latest", an id, or the start of one
 	AsOf     time.Time // not zero: the newest snapshot that is not after this
-	Patterns []string  // repositories, or repository:tag; none: all
+	Patterns []string  // repositories, repository:tag, repository@digest or a digest; none: all
 	Force    bool      // also over local tags that are newer
 	By       string    // for the events
 }
@@ -43,10 +43,14 @@ type Plan struct {
 	Unchanged int               `json:"unchanged"` // tags that are already so
 	Blobs     int               `json:"blobs"`     // to be fetched
 	Bytes     int64             `json:"bytes"`
+	Requests  int64             `json:"requests"`      // to the vault, the same ones as for this plan among them
+	Seconds   float64           `json:"takes_seconds"` // a guess, from how fast the vault answered just now
 	Failed    []catalog.Failure `json:"failed"`
 
 	record layout.Snapshot
 	repos  []repositoryPlan
+	reads  int64                // contents that are read after the plan
+	large  []ocispec.Descriptor // of them, the largest
 }
 
 // Image is an image that a restore would bring back.
@@ -63,7 +67,7 @@ type repositoryPlan struct {
 	index ocispec.Descriptor
 	whole bool // all images of the snapshot are selected and can be read
 	units []unit
-	fetch []ocispec.Descriptor   // blobs that the store does not have
+	fetch []ocispec.Descriptor   // contents that the store does not have
 	all   map[digest.Digest]bool // everything below
 }
 
@@ -87,17 +91,33 @@ func (u unit) attached() bool {
 // Prepare tells what Run would do. It reads the manifests that the store does not
 // have, and changes nothing.
 func Prepare(ctx context.Context, c *catalog.Catalog, st Store, o Options) (Plan, error) {
-	p := &planner{Catalog: c, st: st, o: o, wanted: map[digest.Digest]bool{}}
+	p := &planner{Catalog: c, st: st, o: o, sparing: true, wanted: map[digest.Digest]bool{}}
 	err := p.run(ctx)
+	p.plan.reads = p.plan.later()
 	return p.plan, err
 }
 
-// planner makes a plan. keep, if set, takes manifests into the store as they are read.
+// later is how many requests follow a plan: what is fetched, the history, and a last
+// look at what the vault is by then.
+func (p *Plan) later() int64 {
+	fetch := map[digest.Digest]bool{}
+	for _, r := range p.repos {
+		for _, desc := range r.fetch {
+			fetch[desc.Digest] = true
+		}
+	}
+	const look = 2
+	return int64(len(fetch) + len(p.record.History.Segments) + look)
+}
+
+// planner makes a plan. keep, if set, takes manifests into the store as they are
+// read: all of a repository, if the planner is not sparing.
 type planner struct {
 	*catalog.Catalog
 	st      Store
 	o       Options
 	keep    func(ctx context.Context, desc ocispec.Descriptor, raw []byte) error
+	sparing bool // keep only what is chosen, which costs reading it twice
 	choose  selection
 	wanted  map[digest.Digest]bool // counted already
 	moments map[name][]moment      // of all tags in the snapshot's history; nil: not read yet
@@ -130,6 +150,18 @@ func (p *planner) each(ctx context.Context, do func(ctx context.Context, repo st
 			return err
 		}
 	}
+	return p.unused()
+}
+
+// unused fails what was named and is nowhere in the snapshot.
+func (p *planner) unused() error {
+	names, all := p.choose.unused()
+	if all {
+		return fmt.Errorf("no image of snapshot %s is meant by %s: see `lastro backup show %s`", p.plan.Snapshot, strings.Join(names, ", "), p.plan.Snapshot)
+	}
+	for _, name := range names {
+		p.plan.Failed = append(p.plan.Failed, catalog.Failure{Repo: name, Error: "no image of the snapshot is meant by it"})
+	}
 	return nil
 }
 
@@ -142,6 +174,7 @@ func (p *planner) load(ctx context.Context, repo string, desc ocispec.Descriptor
 	}
 	if _, bad := catalog.Damage(err); bad {
 		p.plan.Failed = append(p.plan.Failed, catalog.Failure{Repo: repo, Digest: desc.Digest, Error: err.Error()})
+		p.choose.unknown(repo)
 		return nil, nil
 	}
 	if err != nil {
@@ -156,13 +189,18 @@ func (p *planner) load(ctx context.Context, repo string, desc ocispec.Descriptor
 
 // repository plans one.
 func (p *planner) repository(ctx context.Context, repo string, desc ocispec.Descriptor) error {
-	images, err := p.load(ctx, repo, desc, p.read)
+	read := p.read
+	if p.spares(repo) {
+		read = p.look
+	}
+	images, err := p.load(ctx, repo, desc, read)
 	if err != nil || images == nil {
 		return err
 	}
 	r := repositoryPlan{name: repo, index: desc, all: map[digest.Digest]bool{}}
-	selected := images.selected(func(tag string) bool { return p.choose.tag(repo, tag) })
-	r.whole = len(selected) == len(images.list)
+	listed := len(images.list)
+	selected := p.choose.from(images, repo)
+	r.whole = len(selected) == listed && len(images.list) == listed
 	for _, i := range selected {
 		if err := p.image(ctx, &r, images, i); err != nil {
 			return err
@@ -172,13 +210,21 @@ func (p *planner) repository(ctx context.Context, repo string, desc ocispec.Desc
 	return nil
 }
 
-// read reads a manifest, from the store if that has it.
+// spares tells whether manifests of a repository are fetched when they are chosen.
+func (p *planner) spares(repo string) bool { return p.sparing && !p.choose.all(repo) }
+
+// look reads a manifest, from the store if that has it.
+func (p *planner) look(ctx context.Context, desc ocispec.Descriptor) (mirror.Manifest, error) {
+	return p.ManifestNear(ctx, p.st, desc)
+}
+
+// read is look, and keeps what it reads.
 func (p *planner) read(ctx context.Context, desc ocispec.Descriptor) (mirror.Manifest, error) {
 	if p.keep == nil {
-		return p.ManifestNear(ctx, p.st, desc)
+		return p.look(ctx, desc)
 	}
 	if has, err := p.st.Has(ctx, desc); err == nil && has {
-		return p.ManifestNear(ctx, p.st, desc)
+		return p.look(ctx, desc)
 	}
 	m, raw, err := p.Manifest(ctx, desc)
 	if err == nil {
@@ -246,9 +292,18 @@ func (p *planner) fail(r *repositoryPlan, f catalog.Failure) {
 func (p *planner) contents(ctx context.Context, r *repositoryPlan, top ocispec.Descriptor, t closure) error {
 	u := unit{desc: top, manifests: t.Manifests, absent: t.absent}
 	for _, m := range t.Manifests {
+		again := r.all[m.Descriptor.Digest]
 		r.all[m.Descriptor.Digest] = true
-		if _, err := p.missing(ctx, m.Descriptor); err != nil {
+		missing, err := p.missing(ctx, m.Descriptor)
+		if err != nil {
 			return err
+		}
+		if !missing || !p.spares(r.name) {
+			continue
+		}
+		u.blobs = append(u.blobs, m.Descriptor.Digest)
+		if !again {
+			r.fetch = append(r.fetch, m.Descriptor)
 		}
 	}
 	for _, blob := range t.Blobs {
@@ -279,8 +334,7 @@ func (p *planner) missing(ctx context.Context, desc ocispec.Descriptor) (bool, e
 		return false, err
 	}
 	p.wanted[desc.Digest] = true
-	p.plan.Blobs++
-	p.plan.Bytes += desc.Size
+	p.plan.add(desc)
 	return true, nil
 }
 
@@ -304,47 +358,4 @@ func (p *planner) mayMove(ctx context.Context, repo string, top ocispec.Descript
 	}
 	since, err := p.tagSince(ctx, name{repo, tag}, top.Digest)
 	return previous, !local.Since.After(since), err
-}
-
-// selection is which images are meant.
-type selection []choice
-
-type choice struct{ repo, tag mirror.Pattern }
-
-// newSelection reads patterns. A short name is also taken as Docker takes it.
-func newSelection(patterns []string) (selection, error) {
-	var s selection
-	for _, text := range patterns {
-		repo, tag := text, "**"
-		if i := strings.LastIndexByte(text, ':'); i > strings.LastIndexByte(text, '/') && !strings.HasPrefix(text, "/") {
-			repo, tag = text[:i], text[i+1:]
-		}
-		r, err := mirror.ParsePattern(repo)
-		if err != nil {
-			return nil, err
-		}
-		t, err := mirror.ParsePattern(tag)
-		if err != nil {
-			return nil, err
-		}
-		s = append(s, choice{r, t})
-		if ref, err := mirror.ParseReference(repo); err == nil && r.Literal() {
-			if r, err = mirror.ParsePattern(ref.Local()); err != nil {
-				return nil, err
-			}
-			s = append(s, choice{r, t})
-		}
-	}
-	return s, nil
-}
-
-func (s selection) repository(repo string) bool {
-	return len(s) == 0 || slices.ContainsFunc(s, func(c choice) bool { return c.repo.Match(repo) })
-}
-
-// tag tells whether an image is meant; one without a tag only with its whole repository.
-func (s selection) tag(repo, tag string) bool {
-	return len(s) == 0 || slices.ContainsFunc(s, func(c choice) bool {
-		return c.repo.Match(repo) && (c.tag.String() == "**" || tag != "" && c.tag.Match(tag))
-	})
 }

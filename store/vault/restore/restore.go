@@ -27,6 +27,7 @@ type Report struct {
 	Images      int               `json:"images"`       // that are now as in the snapshot; what is attached to others is not counted
 	Blobs       int               `json:"blobs"`        // fetched from the vault
 	Bytes       int64             `json:"bytes"`
+	Requests    int64             `json:"requests"` // to the vault
 	TookSeconds float64           `json:"took_seconds"`
 	Failed      []catalog.Failure `json:"failed"`
 }
@@ -59,7 +60,7 @@ func Run(ctx context.Context, c *catalog.Catalog, st Store, o Options, progress 
 }
 
 func (r *restore) run(ctx context.Context) error {
-	p := &planner{Catalog: r.Catalog, st: r.st, o: r.o, keep: r.keep, wanted: map[digest.Digest]bool{}}
+	p := &planner{Catalog: r.Catalog, st: r.st, o: r.o, keep: r.keep, sparing: true, wanted: map[digest.Digest]bool{}}
 	if err := p.run(ctx); err != nil {
 		return err
 	}
