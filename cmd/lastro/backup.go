@@ -82,19 +82,23 @@ func (c *cli) backupListCommand() *cobra.Command {
 
 func (c *cli) backupShowCommand() *cobra.Command {
 	var from string
-	var index bool
+	var index, config bool
 	cmd := &cobra.Command{
-		Use:   "show SNAPSHOT [--index]",
+		Use:   "show SNAPSHOT [--index | --config]",
 		Short: "one snapshot: its images and where they lie",
 		Long: `Show prints one snapshot (an ID of "backup list", or latest) and the images in
 it. With --index it prints the index.json of an OCI image layout that has these
 images, each named REPOSITORY:TAG: written into a plain copy of the vault it lets
-skopeo, crane and oras read the copy as it was at that snapshot.`,
+skopeo, crane and oras read the copy as it was at that snapshot. With --config it
+prints the configuration that the snapshot was made with; secrets are in no
+snapshot, and stand there as *** or as the ${env:…} and ${file:…} that gave them.`,
 		Example: "  lastro backup show latest\n  lastro backup show 01JB2 --index > copy/index.json",
 		Args:    takes(cobra.ExactArgs(1)),
 	}
 	cmd.Flags().StringVar(&from, "from", "", "the `vault`, when the configuration has several")
+	cmd.Flags().BoolVar(&config, "config", false, "print the configuration that the snapshot was made with")
 	cmd.Flags().BoolVar(&index, "index", false, "print the snapshot as the index.json of an OCI image layout")
+	cmd.MarkFlagsMutuallyExclusive("index", "config")
 	cmd.RunE = c.verb(func(ctx context.Context, s *site, args []string) error {
 		v, err := s.oneVault(ctx, optional(from))
 		if err != nil {
@@ -103,6 +107,9 @@ skopeo, crane and oras read the copy as it was at that snapshot.`,
 		if index {
 			return c.printIndex(ctx, v, args[0])
 		}
+		if config {
+			return c.printConfiguration(ctx, v, args[0])
+		}
 		shown, err := v.Show(ctx, args[0])
 		if err != nil {
 			return err
@@ -110,6 +117,18 @@ skopeo, crane and oras read the copy as it was at that snapshot.`,
 		return c.print(shownSnapshot(shown))
 	})
 	return cmd
+}
+
+func (c *cli) printConfiguration(ctx context.Context, v *vault.Vault, snapshot string) error {
+	text, err := v.Configuration(ctx, snapshot)
+	if err == nil && text == "" {
+		err = fmt.Errorf("backup show: the snapshot %s has no configuration: an older version made it", snapshot)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = c.stdout.Write([]byte(text))
+	return err
 }
 
 // printIndex writes the bytes as they belong into a file, whatever --output says.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -99,7 +100,11 @@ func (s *site) source(host string) (mirror.Source, error) {
 func (s *site) vault(ctx context.Context, name string) (*vault.Vault, error) {
 	for _, b := range s.cfg().Backup {
 		if b.Name == name {
-			return vault.Open(ctx, b.Settings, vault.Options{Log: s.log, Now: s.now, Version: thisVersion().Version, Wrap: s.wrap(), Step: s.folderStep()})
+			var shown bytes.Buffer
+			if err := s.cfg().Show(&shown); err != nil {
+				return nil, err
+			}
+			return vault.Open(ctx, b.Settings, vault.Options{Log: s.log, Now: s.now, Version: thisVersion().Version, Config: shown.Bytes(), Wrap: s.wrap(), Step: s.folderStep()})
 		}
 	}
 	return nil, usageError{fmt.Errorf("no vault is named %q in the configuration", name)}

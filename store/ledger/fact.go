@@ -182,7 +182,7 @@ func (s stored) put(tx *bolt.Tx) error {
 
 // put writes the protection alone: its events are events.
 func (p Protection) put(tx *bolt.Tx) error {
-	if err := p.check(); err != nil {
+	if err := p.Check(); err != nil {
 		return err
 	}
 	byName, byDigest, err := protectionKeys(p.Name, p.Repo, p.Digest)

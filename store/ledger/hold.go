@@ -40,7 +40,8 @@ func (h TagHold) String() string {
 	return text
 }
 
-func (h TagHold) check() error {
+// Check says what is wrong with h.
+func (h TagHold) Check() error {
 	err := errors.Join(checkRepo(h.Repo), checkName("tag", h.Tag), h.Digest.Validate(), checkLine("who holds it", h.By), checkLine("reason", h.Reason), checkTime(h.Since))
 	if h.Tag == "" {
 		err = errors.Join(err, errors.New("tag is empty"))
@@ -59,7 +60,7 @@ func (l *Ledger) RecordTagHold(ctx context.Context, h TagHold) error {
 }
 
 func (h TagHold) put(tx *bolt.Tx) error {
-	if err := h.check(); err != nil {
+	if err := h.Check(); err != nil {
 		return err
 	}
 	text, err := json.Marshal(h)

@@ -69,7 +69,8 @@ func CheckProtectionName(name string) error {
 	return nil
 }
 
-func (p Protection) check() error {
+// Check says what is wrong with p, its digest aside.
+func (p Protection) Check() error {
 	err := errors.Join(CheckProtectionName(p.Name), checkRepo(p.Repo), checkName("tag", p.Tag), checkLine("owner", p.Owner), checkLine("reason", p.Reason))
 	if p.Owner == "" {
 		err = errors.Join(err, errors.New("owner is empty"))
@@ -128,7 +129,7 @@ func (l *Ledger) RecordProtection(ctx context.Context, p Protection) error {
 	if !p.Expires.IsZero() {
 		p.Expires = p.Expires.UTC()
 	}
-	err := p.check()
+	err := p.Check()
 	if err == nil {
 		err = l.update(ctx, func(tx *bolt.Tx) error { return recordProtection(tx, p, l.now()) })
 	}

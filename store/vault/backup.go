@@ -115,6 +115,9 @@ func (b *backup) run(ctx context.Context) error {
 	if s.History, err = b.saveHistory(ctx); err != nil {
 		return err
 	}
+	if err := b.saveBeside(ctx, &s); err != nil {
+		return err
+	}
 	return b.commit(ctx, s, repos)
 }
 

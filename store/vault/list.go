@@ -115,6 +115,16 @@ func (v *Vault) Flat(ctx context.Context, snapshot string) ([]byte, error) {
 	return doc.Data, err
 }
 
+// Configuration is the configuration that a snapshot was made with, secrets as ***; ""
+// is none. snapshot is as for Show.
+func (v *Vault) Configuration(ctx context.Context, snapshot string) (string, error) {
+	s, err := v.Find(ctx, snapshot, time.Time{})
+	if err != nil {
+		return "", fmt.Errorf("show vault %s: %w", v.Name, err)
+	}
+	return v.Catalog.Configuration(ctx, s)
+}
+
 // repositories is what the indexes of a snapshot list.
 func (v *Vault) repositories(ctx context.Context, snapshot string) ([]layout.Repository, error) {
 	s, err := v.Find(ctx, snapshot, time.Time{})

@@ -33,6 +33,7 @@ type Options struct {
 	Log     *slog.Logger     // nil: nothing is logged
 	Now     func() time.Time // nil: time.Now
 	Version string           // of the program, for the record
+	Config  []byte           // the configuration, without secrets, for the record; nil: none
 	// Wrap puts something around the bucket; for tests, as is Step, which is called
 	// before each step of a folder that changes the disk.
 	Wrap func(bucket.Bucket) bucket.Bucket
@@ -46,6 +47,7 @@ type Vault struct {
 	include  []mirror.Pattern
 	patterns []string
 	requests atomic.Int64
+	settings []byte             // the whole configuration, without secrets
 	key      ed25519.PrivateKey // signs; nil: nothing is signed
 }
 
@@ -67,7 +69,7 @@ func Open(ctx context.Context, s Settings, o Options) (*Vault, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	v := &Vault{patterns: s.include()}
+	v := &Vault{patterns: s.include(), settings: o.Config}
 	for _, p := range v.patterns {
 		pattern, err := mirror.ParsePattern(p)
 		if err != nil {

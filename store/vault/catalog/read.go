@@ -128,6 +128,31 @@ func (v *Catalog) Events(ctx context.Context, s layout.Segment) ([]ledger.Event,
 	return events, nil
 }
 
+// State reads what people said of images; nothing is fine.
+func (v *Catalog) State(ctx context.Context, s layout.Snapshot) ([]layout.Fact, error) {
+	if s.State == nil {
+		return nil, nil
+	}
+	data, err := v.blob(ctx, "state", s.State.Digest, s.State.Size, layout.StateMax)
+	if err != nil {
+		return nil, err
+	}
+	facts, err := layout.ParseState(data)
+	if err != nil {
+		return nil, fmt.Errorf("vault %s: %s: %w", v.Bucket, s.State.Digest, err)
+	}
+	return facts, nil
+}
+
+// Configuration reads the configuration that a snapshot was made with; "" is none.
+func (v *Catalog) Configuration(ctx context.Context, s layout.Snapshot) (string, error) {
+	if s.Config == nil {
+		return "", nil
+	}
+	data, err := v.blob(ctx, "configuration", s.Config.Digest, s.Config.Size, layout.StateMax)
+	return string(data), err
+}
+
 // Damage tells what is wrong in the vault from a vault that cannot be reached.
 func Damage(err error) (kind string, ok bool) {
 	switch {

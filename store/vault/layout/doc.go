@@ -75,6 +75,8 @@
 //	           line feed after it
 //	foreign    digests of layers with urls that are kept nevertheless
 //	elsewhere  digest and size of those that are not; null: not known
+//	state      {digest, size}, perhaps: protections of images and holds of tags
+//	config     {digest, size}, perhaps: the configuration in YAML, secrets as ***
 //	signature  {key, value}, perhaps; see below
 //	history    {segments: list of {digest, size, events}, seq, last}; seq and last are for
 //	           the ledger that goes on with it
@@ -108,6 +110,9 @@
 // them a JSON object: time, repo, tag (without it, of the repository), digest (where
 // the tag is from then on), previous (where it was), event (seen, moved, removed,
 // restored, …), by, reason.
+//
+// The state is lines of JSON, each {"protection": …} or {"hold": …} with the fields
+// that "lastro ledger export" writes.
 package layout
 
 import _ "crypto/sha512" // contents may be named by a SHA-512

@@ -247,10 +247,12 @@ type Snapshot struct {
 	Elsewhere []Layer            `json:"elsewhere"`         // such layers that are not kept; null: not known
 	Include   []string           `json:"include"`
 	History   History            `json:"history"`
+	State     *Layer             `json:"state,omitempty"`  // what people said of images: protections and holds
+	Config    *Layer             `json:"config,omitempty"` // the configuration, without secrets
 	Signature *Signature         `json:"signature,omitempty"`
 }
 
-// Layer is a layer with a home elsewhere.
+// Layer is a layer with a home elsewhere, or another content beside the images.
 type Layer struct {
 	Digest digest.Digest `json:"digest"`
 	Size   int64         `json:"size"`
@@ -284,13 +286,26 @@ func ParseSnapshot(data []byte) (Snapshot, error) {
 	for _, l := range s.Elsewhere {
 		err = errors.Join(err, CheckDigest(l.Digest))
 	}
-	for _, g := range s.History.Segments {
-		err = errors.Join(err, CheckDigest(g.Digest))
+	for _, d := range s.Beside() {
+		err = errors.Join(err, CheckDigest(d))
 	}
 	if err != nil {
 		return Snapshot{}, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return s, nil
+}
+
+// Beside are the contents that a snapshot needs besides what its root leads to.
+func (s Snapshot) Beside() (list []digest.Digest) {
+	for _, g := range s.History.Segments {
+		list = append(list, g.Digest)
+	}
+	for _, l := range []*Layer{s.State, s.Config} {
+		if l != nil {
+			list = append(list, l.Digest)
+		}
+	}
+	return list
 }
 
 // Entry is how the head lists the snapshot, whose record has these bytes.

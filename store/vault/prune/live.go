@@ -80,8 +80,8 @@ func (l *live) snapshot(ctx context.Context, e layout.Entry, repos map[string][]
 	if err != nil {
 		return err
 	}
-	for _, g := range s.History.Segments {
-		l.add(g.Digest)
+	for _, d := range s.Beside() {
+		l.add(d)
 	}
 	l.add(s.Root.Digest)
 	if !l.walked[s.Root.Digest] {

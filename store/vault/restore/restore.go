@@ -75,6 +75,9 @@ func (r *restore) run(ctx context.Context) error {
 	if err := r.history(ctx, p.choose); err != nil {
 		return err
 	}
+	if err := r.state(ctx, p.choose); err != nil {
+		return err
+	}
 	return r.remember(ctx)
 }
 
@@ -251,9 +254,7 @@ func (r *restore) remember(ctx context.Context) error {
 	}
 	if whole {
 		all = append(all, r.plan.record.Root.Digest)
-		for _, g := range r.plan.record.History.Segments {
-			all = append(all, g.Digest)
-		}
+		all = append(all, r.plan.record.Beside()...)
 	}
 	return r.st.Ledger().RecordHeld(ctx, h.HeldAs(), all)
 }

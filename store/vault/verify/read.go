@@ -32,12 +32,38 @@ func (r *verify) snapshot(ctx context.Context, e layout.Entry) error {
 			return err
 		}
 	}
+	if err := r.beside(ctx, s); err != nil {
+		return err
+	}
 	s.root = r.need(record.Root, nil)
 	root, err := r.rootIndex(ctx, record.Root)
 	for _, desc := range root.Manifests {
 		s.versions[r.version(record, desc)] = true
 	}
 	return err
+}
+
+// beside reads what a snapshot has of state and configuration.
+func (r *verify) beside(ctx context.Context, s *snapshot) error {
+	if l := s.record.State; l != nil && r.first(s, l) {
+		_, err := r.State(ctx, s.record)
+		if err := r.found(l.Digest, err); err != nil {
+			return err
+		}
+	}
+	if l := s.record.Config; l != nil && r.first(s, l) {
+		_, err := r.Configuration(ctx, s.record)
+		return r.found(l.Digest, err)
+	}
+	return nil
+}
+
+// first reports whether a content beside the images was not read yet.
+func (r *verify) first(s *snapshot, l *layout.Layer) bool {
+	s.own = append(s.own, l.Digest)
+	known := r.sides[l.Digest]
+	r.sides[l.Digest] = true
+	return !known
 }
 
 func (r *verify) segment(ctx context.Context, g layout.Segment) error {

@@ -127,6 +127,9 @@ func (r *verify) damaged(list []digest.Digest) []digest.Digest {
 	for g := range r.segments {
 		r.settle(set, g.Digest)
 	}
+	for d := range r.sides {
+		r.settle(set, d)
+	}
 	return slices.Sorted(maps.Keys(set))
 }
 

@@ -89,7 +89,7 @@ func Run(ctx context.Context, c *catalog.Catalog, o Options, progress mirror.Pro
 	}
 	r := &verify{
 		Catalog: c, progress: progress, o: o, began: c.Now().UTC(), again: map[digest.Digest]bool{},
-		roots: map[digest.Digest]ocispec.Index{}, segments: map[layout.Segment]bool{}, repos: map[string][]*version{},
+		roots: map[digest.Digest]ocispec.Index{}, segments: map[layout.Segment]bool{}, sides: map[digest.Digest]bool{}, repos: map[string][]*version{},
 		needs: map[digest.Digest]*need{}, problems: map[digest.Digest]Problem{},
 	}
 	for _, d := range h.Damaged {
@@ -122,6 +122,7 @@ type verify struct {
 	snapshots []*snapshot
 	roots     map[digest.Digest]ocispec.Index
 	segments  map[layout.Segment]bool // that were read
+	sides     map[digest.Digest]bool  // the same of state and configurations
 	repos     map[string][]*version
 	needs     map[digest.Digest]*need
 
