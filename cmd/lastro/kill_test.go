@@ -13,8 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"lastro/mirror/sample"
 	"lastro/store"
+	"lastro/store/vault"
 )
 
 // killPoints is at about how many steps of a verb the short tests end the process.
@@ -64,6 +67,33 @@ func TestAKillAtAnyStepLeavesOnlyWholeImages(t *testing.T) {
 			}
 			b.run(t, exitDone, "restore")
 			holds(t, b, want)
+		})
+	})
+	t.Run("of a prune", func(t *testing.T) {
+		forgotten := func(t *testing.T) *bench {
+			b := fresh(t)
+			b.run(t, exitDone, "sync")
+			b.run(t, exitDone, "backup")
+			var list vault.Listing
+			b.read(t, &list, "backup", "list")
+			if err := os.RemoveAll(b.data()); err != nil {
+				t.Fatal(err)
+			}
+			b.run(t, exitDone, "restore", "mirror/library/*")
+			b.run(t, exitDone, "backup")
+			b.run(t, exitDone, "backup", "forget", "--allow-last", "--snapshot", list.Snapshots[0].ID)
+			return b
+		}
+		atEachStep(t, forgotten, []string{"backup", "prune", "--grace", "0s", "--min-age", "0s", "--max-removals", "100%"}, func(t *testing.T, b *bench) {
+			b.run(t, exitDone, "backup", "verify", "--all")
+			kept := visibleIsWhole(t, b)
+			if err := os.RemoveAll(b.data()); err != nil {
+				t.Fatal(err)
+			}
+			b.run(t, exitDone, "restore")
+			if diff := cmp.Diff(kept, visibleIsWhole(t, b)); diff != "" {
+				t.Error(diff)
+			}
 		})
 	})
 	t.Run("of a restore", func(t *testing.T) {

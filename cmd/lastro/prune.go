@@ -144,6 +144,7 @@ func (s *site) tidy(ctx context.Context, name string) error {
 		for _, problem := range r.Problems {
 			s.log.Warn("not removed from the vault", "job", jobPrune+name, "what", problem)
 		}
+		s.log.Info("prune done", "job", jobPrune+name, "forgotten", f.Forgotten, "snapshots", f.Left, "condemned", r.Condemned, "removed", r.Removed, "bytes", r.FreedBytes)
 		return runResult{record: tidied{r, f.Forgotten, f.Left}, failed: r.Kept - r.Locked, bytes: r.FreedBytes}, errors.Join(refused, err)
 	})
 }

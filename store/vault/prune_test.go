@@ -665,6 +665,16 @@ func (b hookedBucket) List(ctx context.Context, prefix string) iter.Seq2[bucket.
 	return b.Bucket.List(ctx, prefix)
 }
 
+// fencedBucket keeps the fence of the folder below it.
+type fencedBucket struct{ hookedBucket }
+
+func (b fencedBucket) RemoveWhile(ctx context.Context, key, etag string, objects []bucket.Info) ([]bucket.Kept, error) {
+	if err := b.hook("remove", ""); err != nil {
+		return nil, err
+	}
+	return b.Bucket.(bucket.Fenced).RemoveWhile(ctx, key, etag, objects)
+}
+
 // atRequest is a hook that does something once, before the n-th request.
 func atRequest(n int64, do func()) (hook func(op, key string) error, done *atomic.Bool) {
 	var count atomic.Int64
@@ -678,12 +688,18 @@ func atRequest(n int64, do func()) (hook func(op, key string) error, done *atomi
 	}, done
 }
 
+// pass is a hook that does nothing.
+func pass(string, string) error { return nil }
+
 // openIn opens a vault whose clock is that of the bubble.
-func openIn(t tester, dir string, hook func(op, key string) error) *vault.Vault {
+func openIn(t tester, dir string, hook func(op, key string) error, unfenced bool) *vault.Vault {
 	t.Helper()
 	o := vault.Options{Version: "test"}
 	if hook != nil {
-		o.Wrap = func(b bucket.Bucket) bucket.Bucket { return hookedBucket{b, hook} }
+		o.Wrap = func(b bucket.Bucket) bucket.Bucket { return fencedBucket{hookedBucket{b, hook}} }
+		if unfenced {
+			o.Wrap = func(b bucket.Bucket) bucket.Bucket { return hookedBucket{b, hook} }
+		}
 	}
 	v, err := vault.Open(t.Context(), vault.Settings{Name: "main", To: "file://" + dir}, o)
 	if err != nil {
@@ -692,9 +708,23 @@ func openIn(t tester, dir string, hook func(op, key string) error) *vault.Vault 
 	return v
 }
 
-// atEachRequest runs first with second in between, before each of its requests.
-func atEachRequest(t *testing.T, run func(t *testing.T, n int64) (ended bool)) {
-	for n := int64(1); ; n++ {
+// atEachRequest runs something with a hook before each of its requests, where the place
+// has a fence and where it has none; without -long before every other.
+func atEachRequest(t *testing.T, run func(t *testing.T, n int64, unfenced bool) (ended bool)) {
+	for from, unfenced := range []bool{false, true} {
+		t.Run(fmt.Sprint("unfenced ", unfenced), func(t *testing.T) {
+			t.Parallel()
+			step := int64(2)
+			if *long {
+				step = 1
+			}
+			atEach(t, int64(from), step, func(t *testing.T, n int64) bool { return run(t, n, unfenced) })
+		})
+	}
+}
+
+func atEach(t *testing.T, from, step int64, run func(t *testing.T, n int64) (ended bool)) {
+	for n := from + 1; ; n += step {
 		ended := false
 		synctest.Test(t, func(t *testing.T) { ended = run(t, n) })
 		if ended || t.Failed() {
@@ -708,17 +738,17 @@ func atEachRequest(t *testing.T, run func(t *testing.T, n int64) (ended bool)) {
 // before each request of a backup which needs what only the forgotten snapshot has.
 func TestAPruneInTheMiddleOfABackupLosesNothing(t *testing.T) {
 	t.Parallel()
-	atEachRequest(t, func(t *testing.T, n int64) bool {
+	atEachRequest(t, func(t *testing.T, n int64, unfenced bool) bool {
 		c := &clock{}
 		st, dir := newStore(t, c), filepath.Join(t.TempDir(), "vault")
-		plainly := openIn(t, dir, nil)
+		plainly := openIn(t, dir, pass, unfenced)
 		ids, _ := grown(t, plainly, st, 3)
 		publish(t, st, "r", "again", plain("image 0"))
 		hook, done := atRequest(n, func() {
 			forget(t, plainly, ids[0])
 			pruneBy(t, plainly, newStore(t, c), atOnce)
 		})
-		r := backup(t, openIn(t, dir, hook), st)
+		r := backup(t, openIn(t, dir, hook, unfenced), st)
 		if len(r.Failed) > 0 {
 			t.Errorf("got %+v", r.Failed)
 		}
@@ -735,15 +765,15 @@ func TestAPruneInTheMiddleOfABackupLosesNothing(t *testing.T) {
 // its requests, until another daemon has backed up what is about to be removed.
 func TestABackupInTheMiddleOfAPruneLosesNothing(t *testing.T) {
 	t.Parallel()
-	atEachRequest(t, func(t *testing.T, n int64) bool {
+	atEachRequest(t, func(t *testing.T, n int64, unfenced bool) bool {
 		c := &clock{}
 		st, dir := newStore(t, c), filepath.Join(t.TempDir(), "vault")
-		plainly := openIn(t, dir, nil)
+		plainly := openIn(t, dir, pass, unfenced)
 		ids, _ := grown(t, plainly, st, 3)
 		forget(t, plainly, ids[0])
 		publish(t, st, "r", "again", plain("image 0"))
 		hook, done := atRequest(n, func() { backup(t, plainly, st) })
-		_, err := openIn(t, dir, hook).Prune(t.Context(), newStore(t, c), atOnce)
+		_, err := openIn(t, dir, hook, unfenced).Prune(t.Context(), newStore(t, c), atOnce)
 		if err != nil && !done.Load() {
 			t.Error(err)
 		}
@@ -764,14 +794,14 @@ func TestABackupInTheMiddleOfAPruneLosesNothing(t *testing.T) {
 // TestAPruneInTheMiddleOfAPruneLosesNothing has two that think each other dead.
 func TestAPruneInTheMiddleOfAPruneLosesNothing(t *testing.T) {
 	t.Parallel()
-	atEachRequest(t, func(t *testing.T, n int64) bool {
+	atEachRequest(t, func(t *testing.T, n int64, unfenced bool) bool {
 		c := &clock{}
 		st, dir := newStore(t, c), filepath.Join(t.TempDir(), "vault")
-		plainly := openIn(t, dir, nil)
+		plainly := openIn(t, dir, pass, unfenced)
 		ids, _ := grown(t, plainly, st, 3)
 		forget(t, plainly, ids[0])
 		hook, done := atRequest(n, func() { pruneBy(t, plainly, newStore(t, c), atOnce) })
-		_, err := openIn(t, dir, hook).Prune(t.Context(), newStore(t, c), atOnce)
+		_, err := openIn(t, dir, hook, unfenced).Prune(t.Context(), newStore(t, c), atOnce)
 		if err != nil && !done.Load() {
 			t.Error(err)
 		}
@@ -787,10 +817,11 @@ func TestAPruneInTheMiddleOfAPruneLosesNothing(t *testing.T) {
 func TestAPruneThatIsCutAtAnyRequestLosesNothing(t *testing.T) {
 	t.Parallel()
 	for _, answer := range []bool{false, true} {
-		atEachRequest(t, func(t *testing.T, n int64) bool {
+		atEach(t, 0, 1, func(t *testing.T, n int64) bool {
+			const unfenced = true
 			c := &clock{}
 			st, dir := newStore(t, c), filepath.Join(t.TempDir(), "vault")
-			plainly := openIn(t, dir, nil)
+			plainly := openIn(t, dir, pass, unfenced)
 			ids, _ := grown(t, plainly, st, 3)
 			forget(t, plainly, ids[0])
 			cut, err := vault.Open(t.Context(), vault.Settings{Name: "main", To: "file://" + dir}, vault.Options{Wrap: func(b bucket.Bucket) bucket.Bucket { return cutBucket{b, writesLeft(n), answer} }})

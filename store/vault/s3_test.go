@@ -94,6 +94,41 @@ func TestOnlyLargeContentsGoToAnotherClass(t *testing.T) {
 	}
 }
 
+// TestAPruneOnAnS3Server forgets, prunes, and saves again what was removed.
+func TestAPruneOnAnS3Server(t *testing.T) {
+	t.Parallel()
+	c := &clock{}
+	settings, data := startGateway(t)
+	v, err := vault.Open(t.Context(), vault.Settings{Name: "main", To: "s3://bucket/some/prefix", S3: settings}, vault.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := newStore(t, c)
+	ids, states := grown(t, v, st, 3)
+	forget(t, v, ids[0])
+	root := filepath.Join(data, "bucket/some/prefix")
+	before := files(t, root, "blobs")
+	r := pruneBy(t, v, st, atOnce)
+	after := files(t, root, "blobs")
+	if r.Removed == 0 || r.Removed != len(before)-len(after) || r.Kept > 0 || isThere(root, layerOf("image 0")) {
+		t.Errorf("got %+v, and %d of %d blobs are left", r, len(after), len(before))
+	}
+	allSound(t, v)
+	back := newStore(t, c)
+	restore(t, v, back, vault.RestoreOptions{Snapshot: ids[1]})
+	if diff := cmp.Diff(states[1].Tags, stateOf(t, back).Tags); diff != "" {
+		t.Error(diff)
+	}
+	publish(t, st, "r", "again", plain("image 0"))
+	if r := backup(t, v, st); r.NewBlobs < 3 {
+		t.Errorf("got %+v, want what was removed sent again", r)
+	}
+	allSound(t, v)
+	if r := pruneBy(t, v, st, atOnce); r.Removed+r.Condemned != 0 || !isThere(root, layerOf("image 0")) {
+		t.Errorf("got %+v, want nothing more to remove", r)
+	}
+}
+
 // startGateway runs a real S3 server with a bucket, and tells where its files lie.
 func startGateway(t *testing.T) (s s3.Settings, data string) {
 	t.Helper()

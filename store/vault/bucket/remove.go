@@ -16,6 +16,14 @@ type Remover interface {
 	Remove(ctx context.Context, objects []Info) ([]Kept, error)
 }
 
+// Fenced is a Bucket that removes under a condition, with no moment in between.
+type Fenced interface {
+	// RemoveWhile removes as Remove does, while the record under a key is in the state
+	// that etag names: whoever swaps it keeps everything that was not removed before.
+	// ErrChanged has removed nothing.
+	RemoveWhile(ctx context.Context, key, etag string, objects []Info) ([]Kept, error)
+}
+
 // Kept is an object that Remove had to leave.
 type Kept struct {
 	Key     string

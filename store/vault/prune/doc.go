@@ -28,7 +28,9 @@
 // that nobody took over. If he says nothing for a Lease, by the clock of who waits, a
 // backup or the next prune takes the plan over and ends it. A request that he had sent
 // before is not carried out after that: S3 refuses those that were signed fifteen
-// minutes ago. A request that comes to an error leaves its Lease to run out.
+// minutes ago. A request that comes to an error leaves its Lease to run out. In a
+// folder the lock of the head is held while files are removed, so that a shorter
+// Lease does, also for a machine that sleeps in between.
 //
 // Times in the bucket are compared with times of the bucket only.
 package prune

@@ -239,15 +239,10 @@ func (p *pruner) keep(k bucket.Kept) {
 // removeBatch removes objects, unless somebody else does so by now.
 func (p *pruner) removeBatch(ctx context.Context, objects []bucket.Info, gone func(bucket.Info)) error {
 	for batch := range slices.Chunk(objects, batchSize) {
-		if err := p.hold(ctx); err != nil {
-			return err
-		}
-		p.doubt = true
-		kept, err := p.Bucket.Remove(ctx, batch)
+		kept, err := p.removeHeld(ctx, batch)
 		if err != nil {
 			return err
 		}
-		p.doubt = false
 		stays := map[string]bool{}
 		for _, k := range kept {
 			stays[k.Key] = true
@@ -262,6 +257,29 @@ func (p *pruner) removeBatch(ctx context.Context, objects []bucket.Info, gone fu
 	return nil
 }
 
+// removeHeld removes while the prune is ours. Where the place cannot see to that, we
+// look right before.
+func (p *pruner) removeHeld(ctx context.Context, batch []bucket.Info) ([]bucket.Kept, error) {
+	fence, fenced := p.Bucket.(bucket.Fenced)
+	for {
+		etag, err := p.hold(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if fenced {
+			kept, err := fence.RemoveWhile(ctx, layout.KeyHead, etag, batch)
+			if errors.Is(err, bucket.ErrChanged) {
+				continue
+			}
+			return kept, err
+		}
+		p.doubt = true
+		kept, err := p.Bucket.Remove(ctx, batch)
+		p.doubt = err != nil
+		return kept, err
+	}
+}
+
 func (p *pruner) countBlob(o bucket.Info) {
 	p.report.Removed++
 	p.report.FreedBytes += o.Size
@@ -271,15 +289,16 @@ func (p *pruner) countBlob(o bucket.Info) {
 }
 
 // hold makes sure, at this very moment, that nobody took over, and says that we go on.
-func (p *pruner) hold(ctx context.Context) error {
+// The etag names the head that says so.
+func (p *pruner) hold(ctx context.Context) (etag string, err error) {
 	for {
 		asked := p.Now()
 		config, h, etag, err := p.Stored(ctx)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if !p.sweeps(h) {
-			return errTaken
+			return "", errTaken
 		}
 		if asked.Sub(h.Prune.Beat) >= beatEvery {
 			err = p.SwapHead(ctx, config, h, etag, func(h *layout.Head) error {
@@ -289,13 +308,13 @@ func (p *pruner) hold(ctx context.Context) error {
 				return nil
 			})
 			if err != nil && !errors.Is(err, bucket.ErrChanged) {
-				return err
+				return "", err
 			}
 			continue
 		}
 		// A process that slept since it asked asks again.
 		if p.Now().Sub(asked) < fresh {
-			return nil
+			return etag, nil
 		}
 	}
 }

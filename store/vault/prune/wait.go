@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"lastro/mirror"
+	"lastro/store/vault/bucket"
 	"lastro/store/vault/catalog"
 	"lastro/store/vault/layout"
 )
@@ -12,7 +13,10 @@ import (
 const (
 	// Lease is for how long a sweeper may stand still before another takes over. A
 	// request that it had sent before is not carried out any more by then.
-	Lease    = 30 * time.Minute
+	Lease = 30 * time.Minute
+	// FencedLease is the same where the place itself sees to that.
+	FencedLease = 3 * time.Minute
+
 	longDead = 24 * time.Hour // by the clock of who waits, if he comes later
 	poll     = 5 * time.Second
 )
@@ -24,7 +28,7 @@ func Await(ctx context.Context, c *catalog.Catalog, near mirror.Destination) err
 }
 
 func (p *pruner) await(ctx context.Context) error {
-	var last sighting
+	last := sighting{lease: p.lease()}
 	for told := false; ; told = true {
 		h, err := p.Heads(ctx)
 		if err != nil || !h.Sweeping() {
@@ -45,6 +49,13 @@ func (p *pruner) await(ctx context.Context) error {
 	}
 }
 
+func (p *pruner) lease() time.Duration {
+	if _, fenced := p.Bucket.(bucket.Fenced); fenced {
+		return FencedLease
+	}
+	return Lease
+}
+
 func (p *pruner) takeOver(ctx context.Context, mark layout.Prune) error {
 	p.Log.Warn("a prune of the vault was cut short; it is ended now", "job", "prune "+p.Name, "last", mark.Beat)
 	return p.sweep(ctx, mark)
@@ -52,6 +63,7 @@ func (p *pruner) takeOver(ctx context.Context, mark layout.Prune) error {
 
 // sighting is when a sweeper was first seen in a state.
 type sighting struct {
+	lease   time.Duration
 	sweeper string
 	beat    time.Time
 	since   time.Time
@@ -61,9 +73,9 @@ type sighting struct {
 // by one clock alone, unless it is very long.
 func (s *sighting) dead(mark layout.Prune, now time.Time) bool {
 	if s.since.IsZero() || mark.Sweeper != s.sweeper || !mark.Beat.Equal(s.beat) {
-		*s = sighting{mark.Sweeper, mark.Beat, now}
+		*s = sighting{s.lease, mark.Sweeper, mark.Beat, now}
 	}
-	return mark.Beat.IsZero() || now.Sub(s.since) >= Lease || now.Sub(mark.Beat) >= longDead
+	return mark.Beat.IsZero() || now.Sub(s.since) >= s.lease || now.Sub(mark.Beat) >= longDead
 }
 
 func pause(ctx context.Context, d time.Duration) error {

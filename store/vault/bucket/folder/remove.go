@@ -15,8 +15,37 @@ import (
 )
 
 // Remove implements Remover. Removals are durable when it returns, also with an error.
-func (f *folder) Remove(ctx context.Context, objects []bucket.Info) (kept []bucket.Kept, err error) {
+func (f *folder) Remove(ctx context.Context, objects []bucket.Info) ([]bucket.Kept, error) {
 	f.o.Sent()
+	return f.removeAll(ctx, objects)
+}
+
+var _ bucket.Fenced = (*folder)(nil)
+
+// RemoveWhile implements Fenced: all that swap a record take the same lock.
+func (f *folder) RemoveWhile(ctx context.Context, key, etag string, objects []bucket.Info) (kept []bucket.Kept, err error) {
+	f.o.Sent()
+	root, err := f.open()
+	if err == nil {
+		err = f.locked(ctx, root, func() error {
+			now, err := f.load(ctx, key)
+			if err != nil {
+				return err
+			}
+			if now.ETag != etag {
+				return bucket.ErrChanged
+			}
+			kept, err = f.removeAll(ctx, objects)
+			return err
+		})
+	}
+	if err != nil {
+		return kept, f.fail("remove while unchanged", key, err)
+	}
+	return kept, nil
+}
+
+func (f *folder) removeAll(ctx context.Context, objects []bucket.Info) (kept []bucket.Kept, err error) {
 	dirs := map[string]bool{}
 	for _, o := range objects {
 		if err = ctx.Err(); err == nil {

@@ -2,10 +2,12 @@ package folder
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"lastro/store/vault/bucket"
 )
@@ -32,6 +34,70 @@ func TestOnlyFilesOfTheVaultAreRemoved(t *testing.T) {
 		if _, err := os.Lstat(name); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestNothingIsRemovedWhenTheRecordIsAnotherOneByNow(t *testing.T) {
+	ctx := t.Context()
+	b := Open(filepath.Join(t.TempDir(), "v"), Options{})
+	fence := b.(bucket.Fenced)
+	if _, err := fence.RemoveWhile(ctx, "record", "", []bucket.Info{{Key: "a"}}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v where nothing is", err)
+	}
+	old, err := b.Swap(ctx, "record", "", []byte("1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"a", "b"} {
+		if _, err := b.Put(ctx, key, bucket.Bytes([]byte(key))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if kept, err := fence.RemoveWhile(ctx, "record", old, []bucket.Info{{Key: "a"}, {Key: "record/x"}}); err != nil || len(kept) > 0 {
+		t.Errorf("got %v, %v", kept, err)
+	}
+	if _, err := b.Swap(ctx, "record", old, []byte("2")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fence.RemoveWhile(ctx, "record", old, []bucket.Info{{Key: "b"}}); !errors.Is(err, bucket.ErrChanged) {
+		t.Errorf("got %v, want ErrChanged", err)
+	}
+	for key, there := range map[string]bool{"a": false, "b": true} {
+		if _, err := b.Head(ctx, key); (err == nil) != there {
+			t.Errorf("%s: got %v, want it there: %t", key, err, there)
+		}
+	}
+}
+
+// TestWhoSwapsKeepsWhatWasNotRemovedBefore has a record swapped in the middle.
+func TestWhoSwapsKeepsWhatWasNotRemovedBefore(t *testing.T) {
+	ctx := t.Context()
+	dir := filepath.Join(t.TempDir(), "v")
+	b := Open(dir, Options{})
+	etag, err := b.Swap(ctx, "record", "", []byte("1"))
+	if _, put := b.Put(ctx, "a", bucket.Bytes([]byte("a"))); err != nil || put != nil {
+		t.Fatal(err, put)
+	}
+	swapped := make(chan error, 1)
+	slow := Open(dir, Options{Step: func(op, _ string) error {
+		if op == "unlink" { // the swap has to wait until all is removed
+			go func() {
+				_, err := b.Swap(ctx, "record", etag, []byte("2"))
+				swapped <- err
+			}()
+			select {
+			case err := <-swapped:
+				t.Errorf("it was swapped in the middle of a removal: %v", err)
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+		return nil
+	}})
+	if _, err := slow.(bucket.Fenced).RemoveWhile(ctx, "record", etag, []bucket.Info{{Key: "a"}}); err != nil {
+		t.Error(err)
+	}
+	if err := <-swapped; err != nil {
+		t.Error(err)
 	}
 }
 
