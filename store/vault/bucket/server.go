@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"time"
 )
 
 // Server is what a Bucket on somebody's server can do beside, found by type assertion.
@@ -19,6 +20,12 @@ type Server interface {
 	// Asked tells what the settings ask of how a content is stored, and how the one
 	// under a key, which was written as Bulk, is stored.
 	Asked(ctx context.Context, key string) ([]Asked, error)
+	// Locks tells whether the settings want locks, and if so, whether one keeps: it
+	// locks a small object for some minutes and tries to remove it.
+	Locks(ctx context.Context, key string) (wanted, kept bool, err error)
+	// Retain locks versions until a time. A later lock stays, and what is not there any
+	// more is passed over. It returns the first error, after all were tried.
+	Retain(ctx context.Context, versions []Info, until time.Time) error
 	// Adapt makes do without what the server was found not to do. It replaces what an
 	// earlier call said.
 	Adapt(Lacks)

@@ -62,7 +62,26 @@ func (r *run) features(ctx context.Context) (err error) {
 		f, err = r.o.Server.Features(ctx)
 	}
 	r.note("versions", &r.result.Proven.Versions, f.Versions, "%s", choose(f.Versions, "on", "off"))
-	r.note("Object Lock", &r.result.Proven.Lock, f.Lock, "%s", choose(f.Lock, "on", "off"))
+	if err != nil || r.o.Server == nil {
+		r.note(lockName, &r.result.Proven.Lock, false, "off")
+		return err
+	}
+	return r.locks(ctx, f.Lock)
+}
+
+const lockName = "Object Lock"
+
+// locks tries a lock only if the settings want any: what is locked stays for minutes.
+func (r *run) locks(ctx context.Context, on bool) error {
+	wanted, kept, err := r.o.Server.Locks(ctx, r.prefix+"locked")
+	if err == nil && wanted && !kept {
+		err = fmt.Errorf("s3.object-lock is set, and the bucket removes what is locked: use another one, or take the setting out")
+	}
+	seen := choose(on, "on", "off")
+	if wanted {
+		seen = choose(kept, "what is locked cannot be removed", "what is locked can be removed")
+	}
+	r.note(lockName, &r.result.Proven.Lock, on && (kept || !wanted), "%s", seen)
 	return err
 }
 

@@ -27,6 +27,8 @@ type Server struct {
 	StoreRefused     bool // says that a condition did not hold, and writes
 	KeepRemoved      bool // says that it removed, and did not
 	IgnoreAsked      bool // stores without the encryption and class that it is asked for
+	Lock             bool // has versions and Object Lock
+	IgnoreLock       bool // removes what is locked
 	// Ahead is how far its clock goes before.
 	Ahead time.Duration
 	// Seen is called for each request; a status above zero is its answer, with a code.
@@ -60,7 +62,7 @@ func (s *Server) Keys() (keys []string) {
 func (s *Server) Header(key string) http.Header {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.objects[key].header
+	return s.objects[key].header.Clone()
 }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -77,13 +79,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	switch q := r.URL.Query(); {
 	case q.Has("versioning"):
-		fmt.Fprint(w, "<VersioningConfiguration/>")
+		s.configuration(w, "versioning")
 	case q.Has("object-lock"):
-		refuse(w, 404, "ObjectLockConfigurationNotFoundError")
+		s.configuration(w, "object-lock")
+	case q.Has("retention"):
+		s.retain(w, key, body)
+	case q.Has("versions"):
+		s.list(w, "ListVersionsResult", "Version", q.Get("prefix"))
 	case q.Has("delete"):
 		s.remove(w, body)
 	case q.Has("list-type"):
-		s.list(w, q.Get("prefix"))
+		s.list(w, "ListBucketResult", "Contents", q.Get("prefix"))
 	case r.Method == http.MethodPut:
 		s.put(w, r, key, body)
 	default:
@@ -118,12 +124,19 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, key string, body []
 	if s.Racy {
 		s.meet()
 	}
+	if r.Header.Get(lockMode) != "" && !s.Lock {
+		refuse(w, 400, "InvalidRequest")
+		return
+	}
 	if s.objects == nil {
 		s.objects = map[string]object{}
 	}
 	o := object{body, r.Header.Clone(), time.Now().Add(s.Ahead)}
 	s.objects[key] = o
 	w.Header().Set("ETag", o.etag())
+	if s.Lock {
+		w.Header().Set("X-Amz-Version-Id", version)
+	}
 }
 
 // meet waits a little, without the lock, for another writer who has looked as well.
@@ -158,10 +171,14 @@ func (s *Server) allowed(r *http.Request, key string) bool {
 func (s *Server) get(w http.ResponseWriter, key string) {
 	s.mu.Lock()
 	o, there := s.objects[key]
+	o.header = o.header.Clone()
 	s.mu.Unlock()
 	if !there {
 		refuse(w, 404, "NoSuchKey")
 		return
+	}
+	if s.Lock {
+		w.Header().Set("X-Amz-Version-Id", version)
 	}
 	sum := sha256.Sum256(o.data)
 	w.Header().Set("ETag", o.etag())
@@ -171,7 +188,7 @@ func (s *Server) get(w http.ResponseWriter, key string) {
 	if said := o.header.Get("X-Amz-Checksum-Sha256"); s.IgnoreChecksum && said != "" {
 		w.Header().Set("X-Amz-Checksum-Sha256", said)
 	}
-	for _, asked := range []string{"X-Amz-Server-Side-Encryption", "X-Amz-Storage-Class"} {
+	for _, asked := range []string{"X-Amz-Server-Side-Encryption", "X-Amz-Storage-Class", lockMode, lockUntil} {
 		if v := o.header.Get(asked); v != "" && !s.IgnoreAsked {
 			w.Header().Set(asked, v)
 		}
@@ -179,21 +196,22 @@ func (s *Server) get(w http.ResponseWriter, key string) {
 	_, _ = w.Write(o.data)
 }
 
-func (s *Server) list(w http.ResponseWriter, prefix string) {
+func (s *Server) list(w http.ResponseWriter, result, item, prefix string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fmt.Fprint(w, "<ListBucketResult>")
+	fmt.Fprintf(w, "<%s>", result)
 	for _, key := range slices.Sorted(maps.Keys(s.objects)) {
 		if o := s.objects[key]; strings.HasPrefix(key, prefix) && !s.HideNew {
-			fmt.Fprintf(w, "<Contents><Key>%s</Key><Size>%d</Size><LastModified>%s</LastModified></Contents>", key, len(o.data), o.at.UTC().Format(time.RFC3339))
+			fmt.Fprintf(w, "<%s><Key>%s</Key><VersionId>%s</VersionId><IsLatest>true</IsLatest><ETag>%s</ETag><Size>%d</Size><LastModified>%s</LastModified></%s>",
+				item, key, version, strings.Trim(o.etag(), `"`), len(o.data), o.at.UTC().Format(time.RFC3339), item)
 		}
 	}
-	fmt.Fprint(w, "</ListBucketResult>")
+	fmt.Fprintf(w, "</%s>", result)
 }
 
 func (s *Server) remove(w http.ResponseWriter, body []byte) {
 	var named struct {
-		Object []struct{ Key string }
+		Object []struct{ Key, VersionId string }
 	}
 	if err := xml.Unmarshal(body, &named); err != nil {
 		refuse(w, 400, "MalformedXML")
@@ -203,10 +221,14 @@ func (s *Server) remove(w http.ResponseWriter, body []byte) {
 	defer s.mu.Unlock()
 	fmt.Fprint(w, "<DeleteResult>")
 	for _, o := range named.Object {
+		if s.locked(o.Key) {
+			fmt.Fprintf(w, "<Error><Key>%s</Key><VersionId>%s</VersionId><Code>AccessDenied</Code><Message>locked</Message></Error>", o.Key, o.VersionId)
+			continue
+		}
 		if !s.KeepRemoved {
 			delete(s.objects, o.Key)
 		}
-		fmt.Fprintf(w, "<Deleted><Key>%s</Key></Deleted>", o.Key)
+		fmt.Fprintf(w, "<Deleted><Key>%s</Key><VersionId>%s</VersionId></Deleted>", o.Key, o.VersionId)
 	}
 	fmt.Fprint(w, "</DeleteResult>")
 }

@@ -40,7 +40,7 @@ func (r *remote) putLarge(ctx context.Context, key string, o bucket.Object, when
 		}
 	}
 	return r.settle(ctx, key, o, func() error {
-		id, err := r.begin(ctx, key, r.stored(o))
+		id, err := r.begin(ctx, key, r.stored(key, o))
 		if err != nil {
 			return err
 		}
@@ -64,6 +64,7 @@ func (r *remote) begin(ctx context.Context, key string, how stored) (id *string,
 			Bucket: &r.bucket, Key: r.key(key),
 			ChecksumAlgorithm: types.ChecksumAlgorithmCrc64nvme, ChecksumType: types.ChecksumTypeFullObject,
 			StorageClass: how.class, ServerSideEncryption: how.sse, SSEKMSKeyId: how.kmsKey,
+			ObjectLockMode: how.lock, ObjectLockRetainUntilDate: how.until,
 		})
 		if err == nil {
 			id = out.UploadId

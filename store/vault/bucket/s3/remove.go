@@ -150,13 +150,27 @@ func (r *remote) reasons(ctx context.Context, objects []bucket.Info, refused map
 	return kept
 }
 
-// lockedUntil is zero if there is no lock, or none that can be seen.
+// lockedUntil is zero if there is no lock, or none that can be seen. Some servers
+// tell of older versions only when they are asked for the lock itself.
 func (r *remote) lockedUntil(ctx context.Context, o bucket.Info) time.Time {
 	out, err := r.headVersion(ctx, o.Key, o.Version)
 	if err != nil {
 		return time.Time{}
 	}
-	return lockOf(out)
+	if until := lockOf(out); o.Version == "" || !until.IsZero() {
+		return until
+	}
+	return r.retention(ctx, o)
+}
+
+func (r *remote) retention(ctx context.Context, o bucket.Info) time.Time {
+	wctx, dog := watch(ctx, r.o.Idle)
+	defer dog.stop()
+	out, err := r.client.GetObjectRetention(wctx, &api.GetObjectRetentionInput{Bucket: &r.bucket, Key: r.key(o.Key), VersionId: &o.Version})
+	if err != nil || out.Retention == nil {
+		return time.Time{}
+	}
+	return aws.ToTime(out.Retention.RetainUntilDate)
 }
 
 // forever stands for a legal hold, which has no end of its own.

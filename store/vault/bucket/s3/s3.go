@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -46,6 +47,7 @@ type Options struct {
 	Log  *slog.Logger  // nil: nothing is logged
 	Idle time.Duration // how long a request may stand still; default two minutes
 	Sent func()        // called for each request
+	Now  func() time.Time
 	// Transport sends the requests; default: a client of the AWS SDK. For tests.
 	Transport http.RoundTripper
 }
@@ -56,6 +58,9 @@ func (o Options) filled() Options {
 	}
 	if o.Idle == 0 {
 		o.Idle = 2 * time.Minute
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.Sent == nil {
 		o.Sent = func() {}
@@ -159,6 +164,8 @@ func (r *remote) explain(err error) error {
 		return fmt.Errorf("the bucket is in another region: set s3.region: %w", err)
 	case strings.HasPrefix(c, "KMS."):
 		return fmt.Errorf("check s3.sse.kms-key, and that the credentials may use it (kms:GenerateDataKey, kms:Decrypt): %w", err)
+	case r.set.ObjectLock != nil && slices.Contains([]string{"InvalidRequest", "InvalidBucketObjectLockConfiguration", "ObjectLockConfigurationNotFoundError"}, c):
+		return fmt.Errorf("%w: %w", errNoLock, err)
 	case c == "InvalidStorageClass":
 		return fmt.Errorf("the server has no such class: set another s3.storage-class: %w", err)
 	case s == http.StatusForbidden || s == http.StatusUnauthorized:

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
@@ -19,7 +21,28 @@ type Settings struct {
 
 	StorageClass string `yaml:"storage-class" doc:"Class of storage for contents of more than 8 MiB (layers); default: the bucket's. Records, manifests and indexes never go there. It must be one that is read without thawing." example:"STANDARD_IA"`
 	SSE          SSE    `yaml:"sse" doc:"Encryption by the server: \"aes256\", or kms-key for a key of KMS; default: what the bucket does by itself." example:"aes256"`
+
+	ObjectLock *ObjectLock `yaml:"object-lock" doc:"Locks what is written, so that nobody removes it before its time, and extends the locks of what snapshots need. The bucket must have Object Lock."`
 }
+
+// ObjectLock says how what is written is locked.
+type ObjectLock struct {
+	Mode   string        `yaml:"mode" doc:"governance (who has a special right may unlock) or compliance (nobody may)." default:"governance" example:"compliance"`
+	Retain time.Duration `yaml:"retain" doc:"How long an object stays locked from its writing or its last extension. A backup extends the locks of what snapshots need when less than half of it is left." default:"30d" example:"30d"`
+}
+
+func (l ObjectLock) validate() error {
+	var errs []error
+	if l.Mode != "governance" && l.Mode != "compliance" {
+		errs = append(errs, fmt.Errorf("object-lock.mode: %q is not governance or compliance", l.Mode))
+	}
+	if l.Retain < 48*time.Hour {
+		errs = append(errs, errors.New("object-lock.retain: must be two days or more, so that a backup a day extends in time (example: 30d)"))
+	}
+	return errors.Join(errs...)
+}
+
+func (l ObjectLock) mode() string { return strings.ToUpper(l.Mode) }
 
 // SSE is the encryption that the server is asked for; the zero value asks nothing.
 type SSE struct {
@@ -75,6 +98,9 @@ func (s Settings) Validate() error {
 	}
 	if (s.Credentials.AccessKey == "") != (s.Credentials.SecretKey == "") {
 		errs = append(errs, errors.New("credentials: access-key and secret-key belong together"))
+	}
+	if s.ObjectLock != nil {
+		errs = append(errs, s.ObjectLock.validate())
 	}
 	if slices.Contains(thawed, types.StorageClass(s.StorageClass)) {
 		errs = append(errs, fmt.Errorf("storage-class: what lies in %s must be thawed before it is read: no restore and no verification would work (example: \"STANDARD_IA\" or \"GLACIER_IR\")", s.StorageClass))

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -73,8 +74,10 @@ func TestRefusedSettingsAreNamed(t *testing.T) {
 func TestSettingsAreChecked(t *testing.T) {
 	for want, s := range map[string]Settings{
 		"": {StorageClass: "GLACIER_IR", SSE: SSE{KMSKey: "k"}},
-		"storage-class: what lies in GLACIER must be thawed": {StorageClass: "GLACIER"},
-		"storage-class: what lies in DEEP_ARCHIVE":           {StorageClass: "DEEP_ARCHIVE"},
+		"storage-class: what lies in GLACIER must be thawed":          {StorageClass: "GLACIER"},
+		"storage-class: what lies in DEEP_ARCHIVE":                    {StorageClass: "DEEP_ARCHIVE"},
+		"object-lock.mode: \"legal\" is not governance or compliance": {ObjectLock: &ObjectLock{Mode: "legal", Retain: month}},
+		"object-lock.retain: must be two days or more":                {ObjectLock: &ObjectLock{Mode: "compliance", Retain: time.Hour}},
 	} {
 		if err := s.Validate(); want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)) {
 			t.Errorf("got %v, want %q", err, want)

@@ -93,13 +93,21 @@ func (r *remote) settle(ctx context.Context, key string, o bucket.Object, write 
 }
 
 func (r *remote) putOnce(ctx context.Context, key string, o bucket.Object, sum []byte, when condition) (etag string, err error) {
+	out, err := r.sendOnce(ctx, key, o, sum, when, r.stored(key, o))
+	if err != nil {
+		return "", err
+	}
+	return aws.ToString(out.ETag), nil
+}
+
+func (r *remote) sendOnce(ctx context.Context, key string, o bucket.Object, sum []byte, when condition, how stored) (*api.PutObjectOutput, error) {
 	wctx, dog := watch(ctx, r.o.Idle)
 	defer dog.stop()
-	how := r.stored(o)
 	in := &api.PutObjectInput{
 		Bucket: &r.bucket, Key: r.key(key), Body: o.Reader(dog.kick), ContentLength: &o.Size,
 		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(sum)),
 		StorageClass:   how.class, ServerSideEncryption: how.sse, SSEKMSKeyId: how.kmsKey,
+		ObjectLockMode: how.lock, ObjectLockRetainUntilDate: how.until,
 	}
 	if when.absent {
 		in.IfNoneMatch = aws.String("*")
@@ -108,10 +116,7 @@ func (r *remote) putOnce(ctx context.Context, key string, o bucket.Object, sum [
 		in.IfMatch = &when.etag
 	}
 	out, err := r.client.PutObject(wctx, in, signedAs(hex.EncodeToString(sum)))
-	if err != nil {
-		return "", stalled(wctx, when.refused(err))
-	}
-	return aws.ToString(out.ETag), nil
+	return out, stalled(wctx, when.refused(err))
 }
 
 // signedAs gives the signer the payload's hash, which it would compute once more.
