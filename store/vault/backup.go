@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/opencontainers/go-digest"
@@ -31,6 +32,8 @@ type Report struct {
 	Requests    int64             `json:"requests"`
 	TookSeconds float64           `json:"took_seconds"`
 	Failed      []catalog.Failure `json:"failed"`
+	Extended    int               `json:"extended,omitempty"`    // versions that were locked again
+	LockedUntil time.Time         `json:"locked_until,omitzero"` // all that snapshots need, at least
 }
 
 // backup is one run of Backup.
@@ -50,6 +53,8 @@ type backup struct {
 	kept      map[digest.Digest]bool  // foreign layers that the store has
 	elsewhere map[digest.Digest]int64 // foreign layers that it has not
 	all       map[digest.Digest]int64 // what the snapshot needs below its root
+	made      map[digest.Digest]bool  // stored by this backup
+	locks     *locks                  // nil: none are wanted
 	report    Report
 }
 
@@ -86,7 +91,7 @@ var errSwept = errors.New("other processes remove from the vault all the time: l
 const sweptTries = 5
 
 func (v *Vault) newBackup(st Store, by string, progress mirror.Progress) *backup {
-	b := &backup{Vault: v, st: st, by: by, progress: watched(progress), failed: map[digest.Digest]error{}, repaired: map[digest.Digest]bool{}, kept: map[digest.Digest]bool{}, elsewhere: map[digest.Digest]int64{}}
+	b := &backup{Vault: v, st: st, by: by, progress: watched(progress), failed: map[digest.Digest]error{}, repaired: map[digest.Digest]bool{}, kept: map[digest.Digest]bool{}, elsewhere: map[digest.Digest]int64{}, made: map[digest.Digest]bool{}, locks: v.newLocks()}
 	b.report = Report{Vault: v.Name, Failed: []catalog.Failure{}}
 	return b
 }
@@ -118,7 +123,13 @@ func (b *backup) run(ctx context.Context) error {
 	if err := b.saveBeside(ctx, &s); err != nil {
 		return err
 	}
-	return b.commit(ctx, s, repos)
+	if err := b.lockReused(ctx, s, repos); err != nil {
+		return err
+	}
+	if err := b.commit(ctx, s, repos); err != nil {
+		return err
+	}
+	return b.extendLocks(ctx)
 }
 
 // unchanged tells whether all is as in the snapshot before, and sound there.
@@ -157,6 +168,9 @@ func (b *backup) look(ctx context.Context) error {
 		}
 	}
 	if err != nil {
+		return err
+	}
+	if err := b.beginLocks(ctx, h); err != nil {
 		return err
 	}
 	if b.store, err = b.st.Ledger().ID(ctx); err != nil {
@@ -315,6 +329,7 @@ func (b *backup) put(ctx context.Context, doc layout.Document) error {
 		return err
 	}
 	if created {
+		b.made[d] = true
 		b.report.NewBlobs++
 		b.report.NewBytes += doc.Desc.Size
 	}
@@ -371,8 +386,10 @@ func (b *backup) commit(ctx context.Context, s layout.Snapshot, repos []reposito
 			return errSwept
 		}
 		h.Snapshots = slices.DeleteFunc(h.Snapshots, func(e layout.Entry) bool { return e.ID == s.ID })
+		h.Locked = b.locks.after(*h)
 		h.Snapshots = append(h.Snapshots, s.Entry(key, data))
 		h.Damaged = slices.DeleteFunc(h.Damaged, func(d digest.Digest) bool { return b.repaired[d] })
+		b.report.LockedUntil = h.Locked
 		return nil
 	})
 	if errors.Is(err, errSwept) { // its record is of a snapshot that there will never be

@@ -13,6 +13,8 @@
 //  4. The events since the newest snapshot are sent as a segment.
 //  5. The commit record is written, and the head swapped: now the snapshot exists.
 //  6. index.json is written, for programs that know only OCI image layouts.
+//  7. Where the settings want locks, and less than half of their time is left, all
+//     that snapshots need is locked again; package lock does that.
 //
 // A backup that is broken off before 5 leaves blobs that no snapshot names, which the
 // next finds where it would put them. With nothing new it sends at most eight
@@ -32,6 +34,11 @@
 //   - Each image leaves out what a platform filter left out of it, and nothing else:
 //     a sparse image that is kept from the snapshot before hides no child from
 //     another image.
+//   - How a commit is made follows from what the place was proven to do; package probe
+//     finds that out when the vault is made, and whenever it is asked to.
+//   - Where the settings want locks, all that snapshots need is locked until the head
+//     says. What neither a backup has stored nor the snapshot before it needs is
+//     looked at before the commit.
 //   - What a bucket holds is bounded when it is read, and what goes beyond is named
 //     with the vault and the object: a manifest has at most 8 MiB, a record or an
 //     index of ours 64 MiB; indexes lie at most sixteen deep inside each other; the

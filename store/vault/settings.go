@@ -30,8 +30,11 @@ func (s Settings) Validate() error {
 	if s.Name == "" {
 		errs = append(errs, errors.New(`name: missing (example: "main")`))
 	}
-	if _, err := address(s.To); err != nil {
+	u, err := address(s.To)
+	if err != nil {
 		errs = append(errs, fmt.Errorf("to: %w", err))
+	} else if u.Scheme == "file" && s.S3.ObjectLock != nil {
+		errs = append(errs, errors.New("s3.object-lock: a folder has no locks"))
 	}
 	if err := s.S3.Validate(); err != nil {
 		for e := range strings.Lines(err.Error()) {
@@ -84,5 +87,5 @@ func (s Settings) bucket(ctx context.Context, o Options, sent func()) (bucket.Bu
 	if u.Scheme == "file" {
 		return folder.Open(filepath.Clean(u.Path), folder.Options{Sent: sent, Step: o.Step}), nil
 	}
-	return s3.Open(ctx, u.Host, strings.Trim(u.Path, "/"), s.S3, s3.Options{Log: o.Log, Sent: sent})
+	return s3.Open(ctx, u.Host, strings.Trim(u.Path, "/"), s.S3, s3.Options{Log: o.Log, Sent: sent, Now: o.Now})
 }

@@ -80,6 +80,7 @@ func (b *backup) upload(ctx context.Context, repos []repository) error {
 				return nil
 			}
 			if created {
+				b.made[d] = true
 				b.report.NewBlobs++
 				b.report.NewBytes += b.all[d]
 			}

@@ -14,6 +14,7 @@ import (
 	"lastro/mirror"
 	"lastro/store/ledger"
 	"lastro/store/vault/bucket"
+	"lastro/store/vault/bucket/s3"
 	"lastro/store/vault/catalog"
 	"lastro/store/vault/layout"
 	"lastro/store/vault/restore"
@@ -49,6 +50,7 @@ type Vault struct {
 	requests atomic.Int64
 	settings []byte             // the whole configuration, without secrets
 	key      ed25519.PrivateKey // signs; nil: nothing is signed
+	lock     *s3.ObjectLock     // nil: nothing is locked
 }
 
 // What can be wrong with a place for a vault.
@@ -69,7 +71,7 @@ func Open(ctx context.Context, s Settings, o Options) (*Vault, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	v := &Vault{patterns: s.include(), settings: o.Config}
+	v := &Vault{patterns: s.include(), settings: o.Config, lock: s.S3.ObjectLock}
 	for _, p := range v.patterns {
 		pattern, err := mirror.ParsePattern(p)
 		if err != nil {

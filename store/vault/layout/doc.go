@@ -51,6 +51,7 @@
 //	           record_digest (the hash of that file), created, root (a digest), images,
 //	           blobs, bytes, verified if it was read whole and found right, and store
 //	damaged    digests that were found bad, which the next backup replaces
+//	locked     until when the snapshots are at least kept by Object Lock
 //	read       when each part of the vault was last read back
 //	prune      what is going to be removed, and who does so at the moment: only then may
 //	           contents go that a reader would look for, and never those of a snapshot

@@ -156,6 +156,7 @@ type Head struct {
 	Epoch     uint64          `json:"epoch"` // counts the changes
 	Snapshots []Entry         `json:"snapshots"`
 	Damaged   []digest.Digest `json:"damaged,omitempty"` // found by Verify; the next backup repairs them
+	Locked    time.Time       `json:"locked,omitzero"`   // all that the snapshots need is locked at least until then; zero: not known
 	Read      []time.Time     `json:"read,omitempty"`    // when each of so many parts of all blobs was last read and hashed; zero: never
 	Prune     *Prune          `json:"prune,omitempty"`   // what is going to be removed
 	Swept     string          `json:"swept,omitempty"`   // id of the newest prune that began to remove
