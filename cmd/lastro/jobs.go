@@ -199,7 +199,7 @@ type savedSnapshot struct {
 }
 
 func (s savedSnapshot) web(name string) web.Vault {
-	return web.Vault{Name: name, Snapshots: s.Snapshots, Newest: s.Newest}
+	return web.Vault{Name: name, Snapshots: s.Snapshots, Newest: s.Newest, Locked: s.LockedUntil}
 }
 
 func (s *site) backup(ctx context.Context, name string, p mirror.Progress) (report vault.Report, err error) {

@@ -73,7 +73,8 @@ func runForTest() int {
 //	pulled DATA REPO TAG T   notes that a client pulled a tag at T, while nothing runs
 //	limit on, limit off      whether it lets manifests be read; if not, in ten minutes
 //
-// At $S3 there is an S3 server with one bucket, at $LIAR one that ignores conditions.
+// At $S3 there is an S3 server with one bucket, at $LIAR one that ignores conditions,
+// at $LOCK one with Object Lock.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -91,7 +92,7 @@ func TestScripts(t *testing.T) {
 			e.Values["upstream"], e.Values["limiter"] = upstream, front
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("UPSTREAM", server.Listener.Addr().String())
-			for name, s3 := range map[string]*buckettest.Server{"S3": {}, "LIAR": {IgnoreNoneMatch: true, IgnoreMatch: true}} {
+			for name, s3 := range map[string]*buckettest.Server{"S3": {}, "LIAR": {IgnoreNoneMatch: true, IgnoreMatch: true}, "LOCK": {Lock: true}} {
 				server := httptest.NewServer(s3)
 				e.Defer(server.Close)
 				e.Setenv(name, server.URL)

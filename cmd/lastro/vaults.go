@@ -48,8 +48,18 @@ func (b backups) Print(w io.Writer) error {
 		if err != nil {
 			return err
 		}
+		printLocks(w, r)
 	}
 	return nil
+}
+
+func printLocks(w io.Writer, r vault.Report) {
+	if r.Extended > 0 {
+		fmt.Fprintf(w, "vault %s: locks of %d objects extended\n", r.Vault, r.Extended)
+	}
+	if !r.LockedUntil.IsZero() {
+		fmt.Fprintf(w, "vault %s: all that snapshots need is locked until %s at least\n", r.Vault, stamp(r.LockedUntil))
+	}
 }
 
 // shownVault is the list of a vault's snapshots.

@@ -106,8 +106,12 @@ func (b *backup) lockAgain(ctx context.Context, key string) error {
 
 // gone says why something is not there any more that was sent.
 func (b *backup) gone(ctx context.Context, key string, why error) error {
-	if h, err := b.Heads(ctx); err != nil || h.Swept != b.swept {
-		return errors.Join(err, errSwept)
+	h, err := b.Heads(ctx)
+	if err == nil && h.Swept != b.swept {
+		err = errSwept
+	}
+	if err != nil {
+		return err
 	}
 	return fmt.Errorf("%s was sent, and is not there any more: run `lastro backup verify`, and back up again: %w", key, why)
 }

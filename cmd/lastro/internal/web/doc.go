@@ -52,6 +52,7 @@
 //	| `lastro_data_size_bytes` | gauge | | size of that disk |
 //	| `lastro_vault_snapshots` | gauge | vault | snapshots in a vault |
 //	| `lastro_vault_snapshot_age_seconds` | gauge | vault | age of the newest: what a loss now would cost |
+//	| `lastro_vault_locked_until_timestamp_seconds` | gauge | vault | until when all that snapshots need is locked at least, where `s3.object-lock` is set |
 //	| `lastro_vault_oldest_unread_seconds` | gauge | vault | for how long what is longest unread there was not read and hashed |
 //	| `lastro_vault_problems` | gauge | vault | problems that its last verification found |
 //	| `lastro_vault_drill_age_seconds` | gauge | vault | age of the last drill that found nothing wrong |

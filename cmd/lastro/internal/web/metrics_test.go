@@ -48,7 +48,7 @@ func busy(t *testing.T) *Server {
 	s.Began(debian)
 	s.Ended(Run{Job: debian, Started: fixed().Add(-time.Minute), Ended: fixed(), Bytes: 1000, Requests: 12})
 	s.Began(backup)
-	s.Vaults([]Vault{{Name: "main", Snapshots: 4, Newest: fixed().Add(-time.Hour)}, {Name: "new"}})
+	s.Vaults([]Vault{{Name: "main", Snapshots: 4, Newest: fixed().Add(-time.Hour), Locked: fixed()}, {Name: "new"}})
 	s.ReadBack(ReadBack{Name: "main", Oldest: fixed().Add(-24 * time.Hour)})
 	s.Drilled(Drill{Name: "main", Good: fixed(), RTO: time.Minute})
 	s.Left("main", 3)
@@ -309,6 +309,16 @@ func TestTheAgeOfASnapshotGrows(t *testing.T) {
 	s.Snapshot(Vault{Name: "empty", Snapshots: 1, Newest: now})
 	if got := value(t, s, "lastro_vault_snapshot_age_seconds", "vault=empty"); got != 0 {
 		t.Errorf("age of a new one: got %v, want 0", got)
+	}
+}
+
+func TestUntilWhenAVaultIsLockedIsTold(t *testing.T) {
+	s := New(Options{Now: fixed})
+	s.Vaults([]Vault{{Name: "main", Locked: fixed()}, {Name: "open"}})
+	for series, want := range map[string]float64{"main": seconds(fixed()), "open": -1} {
+		if got := value(t, s, "lastro_vault_locked_until_timestamp_seconds", "vault="+series); got != want {
+			t.Errorf("%s: got %v, want %v", series, got, want)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ type Vault struct {
 	Name      string
 	Snapshots int
 	Newest    time.Time // zero: there is no snapshot
+	Locked    time.Time // until when all that they need is locked; zero: not at all
 }
 
 // ReadBack is what the last verification of a vault has found.
@@ -76,7 +77,7 @@ type vaultMetrics struct {
 	read    map[string]ReadBack
 	drilled map[string]Drill
 
-	snapshots, age, unread, problems, drillAge, drillProblems, rpo, rto *prometheus.Desc
+	snapshots, age, locked, unread, problems, drillAge, drillProblems, rpo, rto *prometheus.Desc
 }
 
 func newVaultMetrics(now func() time.Time) *vaultMetrics {
@@ -87,6 +88,7 @@ func newVaultMetrics(now func() time.Time) *vaultMetrics {
 		drilled:       map[string]Drill{},
 		snapshots:     desc("vault_snapshots", "Snapshots in a vault.", "vault"),
 		age:           desc("vault_snapshot_age_seconds", "Age of the newest snapshot in a vault: what a loss now would cost.", "vault"),
+		locked:        desc("vault_locked_until_timestamp_seconds", "Until when all that the snapshots of a vault need is locked at least, by Object Lock.", "vault"),
 		unread:        desc("vault_oldest_unread_seconds", "For how long what is longest unread in a vault was not read and hashed.", "vault"),
 		problems:      desc("vault_problems", "Problems that the last verification of a vault found.", "vault"),
 		drillAge:      desc("vault_drill_age_seconds", "Age of the last drill with a vault that found nothing wrong.", "vault"),
@@ -100,6 +102,7 @@ func newVaultMetrics(now func() time.Time) *vaultMetrics {
 func (m *vaultMetrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.snapshots
 	ch <- m.age
+	ch <- m.locked
 	ch <- m.unread
 	ch <- m.problems
 	ch <- m.drillAge
@@ -117,6 +120,9 @@ func (m *vaultMetrics) Collect(ch chan<- prometheus.Metric) {
 		if !v.Newest.IsZero() {
 			send(ch, m.age, m.now().Sub(v.Newest).Seconds(), v.Name)
 			send(ch, m.rpo, m.now().Sub(v.Newest).Seconds(), v.Name)
+		}
+		if !v.Locked.IsZero() {
+			send(ch, m.locked, float64(v.Locked.Unix()), v.Name)
 		}
 		r, known := m.read[v.Name]
 		if known {
