@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"slices"
@@ -158,12 +159,33 @@ func (v *Catalog) claim(ctx context.Context, c layout.Config) (layout.Config, er
 
 // Mark stores the marker by which other programs know an OCI image layout.
 func (v *Catalog) Mark(ctx context.Context) error {
-	marker := bucket.Bytes([]byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`))
-	_, err := v.Bucket.Put(ctx, layout.KeyLayout, marker)
+	marker := []byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`)
+	right, err := v.holds(ctx, layout.KeyLayout, marker)
+	if err != nil || right {
+		return err
+	}
+	_, err = v.Bucket.Put(ctx, layout.KeyLayout, bucket.Bytes(marker))
 	if errors.Is(err, bucket.ErrDiffers) {
-		err = v.Bucket.Replace(ctx, layout.KeyLayout, marker)
+		err = v.Bucket.Replace(ctx, layout.KeyLayout, bucket.Bytes(marker))
 	}
 	return err
+}
+
+// holds tells by one request whether a small object is what it has to be.
+func (v *Catalog) holds(ctx context.Context, key string, want []byte) (bool, error) {
+	body, info, err := v.Bucket.Get(ctx, key, 0)
+	if _, bad := Damage(err); bad {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer body.Close()
+	if info.Size != int64(len(want)) {
+		return false, nil
+	}
+	got, err := io.ReadAll(io.LimitReader(body, info.Size))
+	return bytes.Equal(got, want), err
 }
 
 // Head reads the commit point, and an etag to swap it from. If it is lost or

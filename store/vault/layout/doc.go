@@ -67,7 +67,6 @@
 //	parent     id of the snapshot before, which may be gone
 //	store      names the registry that it is of, among all that save to this vault
 //	writer, version, include    who wrote it, with which program, of which repositories
-//	store      what the registry is called that it is of: several may have one vault
 //	root       descriptor of its root
 //	images     how many
 //	blobs      how many contents the root leads to, itself included
