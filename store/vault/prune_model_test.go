@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -125,12 +126,15 @@ func (f *fleet) untag(t bubble) {
 		if !ok {
 			continue
 		}
-		_, other := f.tags[i][repo+":2"] // which may contain it
 		delete(f.tags[i], repo+":1")
 		if err := f.stores[i].Untag(t.Context(), repo, "1", ledger.Event{By: "model"}); err != nil {
 			t.Fatal(err)
 		}
-		if !other {
+		parents, err := f.stores[i].Ledger().Parents(t.Context(), d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.tags[i][repo+":2"] != d && len(parents) == 0 {
 			drop(t, f.stores[i], repo, d)
 		}
 		return
@@ -150,7 +154,7 @@ func (f *fleet) backup(t bubble, i int, v *vault.Vault) {
 }
 
 func (f *fleet) tryBackup(t bubble, i int, v *vault.Vault) error {
-	now := mapsClone(f.tags[i])
+	now := maps.Clone(f.tags[i])
 	r, err := v.Backup(t.Context(), f.stores[i], "model", nil)
 	if err != nil {
 		f.maybe = append(f.maybe, now)
@@ -163,21 +167,13 @@ func (f *fleet) tryBackup(t bubble, i int, v *vault.Vault) error {
 	return nil
 }
 
-func mapsClone(m map[string]digest.Digest) map[string]digest.Digest {
-	c := map[string]digest.Digest{}
-	for k, v := range m {
-		c[k] = v
-	}
-	return c
-}
-
 // forget lets some of the snapshots go that may.
 func (f *fleet) forget(t bubble) { f.forgetBy(t, f.open(t, nil)) }
 
 func (f *fleet) forgetBy(t bubble, v *vault.Vault) {
 	ids := snapshotsOf(t, v)
-	go1 := rapid.SliceOfNDistinct(rapid.SampledFrom(ids), 1, min(3, len(ids)), rapid.ID[string]).Draw(t.T, "forgotten")
-	_, err := v.Forget(t.Context(), vault.ForgetOptions{IDs: go1, AllowLastOfStore: rapid.Bool().Draw(t.T, "last")})
+	goes := rapid.SliceOfNDistinct(rapid.SampledFrom(ids), 1, min(3, len(ids)), rapid.ID[string]).Draw(t.T, "forgotten")
+	_, err := v.Forget(t.Context(), vault.ForgetOptions{IDs: goes, AllowLastOfStore: rapid.Bool().Draw(t.T, "last")})
 	if err != nil && !errors.Is(err, vault.ErrLast) {
 		t.Fatal(err)
 	}
