@@ -84,21 +84,21 @@ func (c *cli) backupShowCommand() *cobra.Command {
 	var from string
 	var index, config bool
 	cmd := &cobra.Command{
-		Use:   "show SNAPSHOT [--index | --config]",
+		Use:   "show SNAPSHOT [--index | --configuration]",
 		Short: "one snapshot: its images and where they lie",
 		Long: `Show prints one snapshot (an ID of "backup list", or latest) and the images in
 it. With --index it prints the index.json of an OCI image layout that has these
 images, each named REPOSITORY:TAG: written into a plain copy of the vault it lets
-skopeo, crane and oras read the copy as it was at that snapshot. With --config it
-prints the configuration that the snapshot was made with; secrets are in no
+skopeo, crane and oras read the copy as it was at that snapshot. With --configuration
+it prints the configuration that the snapshot was made with; secrets are in no
 snapshot, and stand there as *** or as the ${env:…} and ${file:…} that gave them.`,
 		Example: "  lastro backup show latest\n  lastro backup show 01JB2 --index > copy/index.json",
 		Args:    takes(cobra.ExactArgs(1)),
 	}
 	cmd.Flags().StringVar(&from, "from", "", "the `vault`, when the configuration has several")
-	cmd.Flags().BoolVar(&config, "config", false, "print the configuration that the snapshot was made with")
+	cmd.Flags().BoolVar(&config, "configuration", false, "print the configuration that the snapshot was made with")
 	cmd.Flags().BoolVar(&index, "index", false, "print the snapshot as the index.json of an OCI image layout")
-	cmd.MarkFlagsMutuallyExclusive("index", "config")
+	cmd.MarkFlagsMutuallyExclusive("index", "configuration")
 	cmd.RunE = c.verb(func(ctx context.Context, s *site, args []string) error {
 		v, err := s.oneVault(ctx, optional(from))
 		if err != nil {
