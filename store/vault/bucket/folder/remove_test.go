@@ -88,6 +88,7 @@ func TestWhoSwapsKeepsWhatWasNotRemovedBefore(t *testing.T) {
 			select {
 			case err := <-swapped:
 				t.Errorf("it was swapped in the middle of a removal: %v", err)
+				swapped <- err
 			case <-time.After(50 * time.Millisecond):
 			}
 		}
