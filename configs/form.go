@@ -69,6 +69,7 @@ var textForms = map[string]*form{
 	"repository": text("a repository", `^[^\s@]+$`, nil),
 	"range":      text("a version range", `^.+$`, func(s string) error { _, err := version.ParseRange(s); return err }),
 	"collecting": text("delete or observe", `^(?:delete|observe)$`, nil),
+	"locking":    text("governance or compliance", `^(?:governance|compliance)$`, nil),
 	"removed":    text("keep or retire", `^(?:keep|retire)$`, nil),
 	"secret":     {name: "a secret", json: "string", secret: true, pattern: regexp.MustCompile(`.`), parse: setText, format: reflect.Value.String},
 	"url":        text("an address", `^[a-z][a-z0-9]*://.+$`, nil),

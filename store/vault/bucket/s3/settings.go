@@ -27,7 +27,7 @@ type Settings struct {
 
 // ObjectLock says how what is written is locked.
 type ObjectLock struct {
-	Mode   string        `yaml:"mode" doc:"governance (who has a special right may unlock) or compliance (nobody may)." default:"governance" example:"compliance"`
+	Mode   string        `yaml:"mode" kind:"locking" doc:"governance (who has a special right may unlock) or compliance (nobody may)." default:"governance" example:"compliance"`
 	Retain time.Duration `yaml:"retain" doc:"How long an object stays locked from its writing or its last extension. A backup extends the locks of what snapshots need when less than half of it is left." default:"30d" example:"30d"`
 }
 
