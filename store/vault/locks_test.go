@@ -128,7 +128,7 @@ func TestWhatAnotherWroteOverIsLockedBelow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := v.Bucket.Replace(t.Context(), key, bucket.Bytes([]byte("junk"))); err != nil {
+	if err := v.Bucket.Replace(t.Context(), key, bucket.Bytes(make([]byte, right.Size))); err != nil {
 		t.Fatal(err)
 	}
 	l.wait(20 * day)
@@ -163,6 +163,116 @@ func TestWithoutLockInTheBucketNothingIsMadeOrSaved(t *testing.T) {
 				t.Errorf("got %q, want nothing", keys)
 			}
 		})
+	}
+}
+
+// headBucket does something before the n-th swap of the head.
+type headBucket struct {
+	bucket.Bucket
+	n    *atomic.Int64
+	does func()
+}
+
+func (b headBucket) Swap(ctx context.Context, key, etag string, data []byte) (string, error) {
+	if key == layout.KeyHead && b.n.Add(-1) == 0 {
+		b.does()
+	}
+	return b.Bucket.Swap(ctx, key, etag, data)
+}
+
+// onFake opens a vault that locks, on a small server, with something before its n-th
+// commit, which gets the same vault without locks.
+func onFake(t *testing.T, l *later, n int64, does func(plainly *vault.Vault)) (locks *vault.Vault, endpoint string, fake *buckettest.Server) {
+	t.Helper()
+	fake = &buckettest.Server{Lock: true}
+	server := httptest.NewServer(fake)
+	t.Cleanup(server.Close)
+	set := vault.Settings{Name: "main", To: "s3://bucket/p", S3: s3.Settings{Endpoint: server.URL, Credentials: s3.Credentials{AccessKey: "k", SecretKey: "s"}}}
+	plainly, err := vault.Open(t.Context(), set, vault.Options{Now: l.now})
+	if err == nil {
+		_, err = plainly.Init(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left atomic.Int64
+	left.Store(n)
+	set.S3.ObjectLock = &s3.ObjectLock{Mode: "governance", Retain: month}
+	locks, err = vault.Open(t.Context(), set, vault.Options{Now: l.now, Wrap: func(b bucket.Bucket) bucket.Bucket {
+		return headBucket{b, &left, func() { does(plainly) }}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return locks, server.URL, fake
+}
+
+// TestABackupWithoutLocksComesInBetween has it commit before a backup's own commit, and
+// before that of an extension.
+func TestABackupWithoutLocksComesInBetween(t *testing.T) {
+	for _, n := range []int64{3, 4} {
+		st, other, l := newStore(t, &clock{}), newStore(t, &clock{}), &later{}
+		publish(t, st, "r", "1", plain("one"))
+		publish(t, other, "s", "2", plain("two"))
+		came := false
+		v, _, _ := onFake(t, l, n, func(plainly *vault.Vault) { backup(t, plainly, other); came = true })
+		backup(t, v, st) // two commits: its config was not locked
+		publish(t, st, "r", "1", plain("more"))
+		l.wait(20 * day)
+		r := backup(t, v, st)
+		if until := wantLocked(t, v); !came || r.Extended == 0 || until.Before(l.now().Add(month-time.Hour)) {
+			t.Errorf("before commit %d: came %v, got %+v, locked until %s", n, came, r, until)
+		}
+	}
+}
+
+// TestAnExtensionComesInBetween has another daemon lock all that its snapshot needs
+// before the commit of a backup that needs what a forgotten one had.
+func TestAnExtensionComesInBetween(t *testing.T) {
+	st, other, l := newStore(t, &clock{}), newStore(t, &clock{}), &later{}
+	publish(t, st, "r", "1", plain("one"))
+	publish(t, other, "s", "2", plain("two"))
+	var second *vault.Vault
+	extended := 0
+	v, endpoint, _ := onFake(t, l, 3, func(*vault.Vault) { extended = backup(t, second, other).Extended })
+	first := backup(t, v, st) // two commits: its config was not locked
+	second = locked(t, endpoint, l)
+	backup(t, second, other)
+	if _, err := second.Forget(t.Context(), vault.ForgetOptions{IDs: []string{first.Snapshot}, AllowLastOfStore: true}); err != nil {
+		t.Fatal(err)
+	}
+	l.wait(20 * day)
+	backup(t, v, st)
+	if wantLocked(t, v); extended == 0 {
+		t.Error("the other daemon did not extend")
+	}
+}
+
+func TestWhereSomethingIsDamagedTheRestIsLockedAndItIsSaid(t *testing.T) {
+	st, l := newStore(t, &clock{}), &later{}
+	v, _, fake := onFake(t, l, -1, nil)
+	publish(t, st, "r", "1", plain("one"))
+	backup(t, v, st)
+	old, err := v.Heads(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, st, "r", "2", plain("two"))
+	second := backup(t, v, st)
+	if err := v.Bucket.Replace(t.Context(), layout.BlobKey(old.Snapshots[0].Root), bucket.Bytes([]byte("damaged"))); err != nil {
+		t.Fatal(err)
+	}
+	l.wait(20 * day)
+	_, err = v.Backup(t.Context(), st, "test", nil)
+	if err == nil || !strings.Contains(err.Error(), "is saved, but: extend the locks in vault main: snapshot "+old.Snapshots[0].ID) {
+		t.Errorf("got %v, want it said that the snapshot is saved and what is damaged", err)
+	}
+	h, err := v.Heads(t.Context())
+	if err != nil || len(h.Snapshots) != 3 || !h.Locked.Equal(second.LockedUntil) {
+		t.Errorf("got %d snapshots, locked until %s, %v; want three and the time of before", len(h.Snapshots), h.Locked, err)
+	}
+	if until := fake.LockedUntil("p/" + layout.BlobKey(plain("two").root.desc.Digest)); until.Before(l.now().Add(month - time.Hour)) {
+		t.Errorf("what is sound is locked until %s, want a month", until)
 	}
 }
 

@@ -2,6 +2,8 @@ package s3
 
 import (
 	"errors"
+	"io/fs"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -95,6 +97,24 @@ func TestALockThatEndsLaterStays(t *testing.T) {
 	}
 	if err := b.Retain(t.Context(), []bucket.Info{info}, time.Now().Add(2*month)); err != nil || !server.LockedUntil("p/blobs/a").After(was) {
 		t.Errorf("a longer one: %v", err)
+	}
+}
+
+func TestALockThatIsDeniedIsAnError(t *testing.T) {
+	server := &buckettest.Server{Lock: true}
+	b := onFake(t, server, locking(Settings{}, "governance"))
+	if _, err := b.Put(t.Context(), "blobs/a", bucket.Bytes([]byte("x"))); err != nil {
+		t.Fatal(err)
+	}
+	info := mustHead(t, b, "blobs/a")
+	server.Seen = func(r *http.Request) (int, string) {
+		if r.URL.Query().Has("retention") {
+			return http.StatusForbidden, "AccessDenied"
+		}
+		return 0, ""
+	}
+	if err := b.Retain(t.Context(), []bucket.Info{info}, time.Now().Add(2*month)); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("got %v, want fs.ErrPermission", err)
 	}
 }
 
