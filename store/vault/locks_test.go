@@ -75,7 +75,7 @@ func wantLocked(t tester, v *vault.Vault) (least time.Time) {
 // TestLocksOnAnS3Server extends what stays and lets go what does not, on a real server.
 func TestLocksOnAnS3Server(t *testing.T) {
 	t.Parallel()
-	endpoint := buckettest.Gateway(t)
+	endpoint, _ := buckettest.Gateway(t)
 	buckettest.MakeBucket(t, endpoint, "bucket")
 	c, l := &clock{}, &later{}
 	v, st := locked(t, endpoint, l), newStore(t, c)
@@ -116,7 +116,7 @@ func TestLocksOnAnS3Server(t *testing.T) {
 // TestWhatAnotherWroteOverIsLockedBelow keeps the right bytes when a newer version hides them.
 func TestWhatAnotherWroteOverIsLockedBelow(t *testing.T) {
 	t.Parallel()
-	endpoint := buckettest.Gateway(t)
+	endpoint, _ := buckettest.Gateway(t)
 	buckettest.MakeBucket(t, endpoint, "bucket")
 	l := &later{}
 	v, st := locked(t, endpoint, l), newStore(t, &clock{})

@@ -1,15 +1,10 @@
 package vault_test
 
 import (
-	"context"
-	"net"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -132,38 +127,9 @@ func TestAPruneOnAnS3Server(t *testing.T) {
 // startGateway runs a real S3 server with a bucket, and tells where its files lie.
 func startGateway(t *testing.T) (s s3.Settings, data string) {
 	t.Helper()
-	cmd := exec.Command("go", "tool", "-n", "-modfile=.ci/tools.mod", "versitygw")
-	cmd.Dir = "../.."
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("building versitygw: %v", err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
-	data = t.TempDir()
+	endpoint, data := buckettest.Gateway(t)
 	if err := os.Mkdir(filepath.Join(data, "bucket"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	server := exec.CommandContext(ctx, strings.TrimSpace(string(out)), "--port", address, "posix", data)
-	server.Env = append(os.Environ(), "ROOT_ACCESS_KEY=k", "ROOT_SECRET_KEY=hush-hush")
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cancel(); _ = server.Wait() })
-	for range time.Tick(20 * time.Millisecond) {
-		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			conn.Close()
-			break
-		}
-		if t.Context().Err() != nil {
-			t.Fatal(err)
-		}
-	}
-	return s3.Settings{Endpoint: "http://" + address, Credentials: s3.Credentials{AccessKey: "k", SecretKey: "hush-hush"}}, data
+	return s3.Settings{Endpoint: endpoint, Credentials: s3.Credentials{AccessKey: buckettest.AccessKey, SecretKey: buckettest.SecretKey}}, data
 }

@@ -23,8 +23,8 @@ const (
 )
 
 // Gateway runs a real S3 server, versitygw, built by the Go tool if need be, and
-// returns its address.
-func Gateway(t *testing.T) (endpoint string) {
+// returns its address and the folder in which its buckets are folders.
+func Gateway(t *testing.T) (endpoint, data string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -32,7 +32,8 @@ func Gateway(t *testing.T) (endpoint string) {
 	}
 	address := l.Addr().String()
 	l.Close()
-	data, versions := filepath.Join(t.TempDir(), "data"), filepath.Join(t.TempDir(), "versions")
+	dir := t.TempDir()
+	data, versions := filepath.Join(dir, "data"), filepath.Join(dir, "versions")
 	for _, dir := range []string{data, versions} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -55,7 +56,7 @@ func Gateway(t *testing.T) (endpoint string) {
 			t.Fatal(err)
 		}
 	}
-	return "http://" + address
+	return "http://" + address, data
 }
 
 // build returns the server's path. The tools are listed at the root of the module.

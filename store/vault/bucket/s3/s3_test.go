@@ -1,15 +1,9 @@
 package s3
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
-	"time"
 
 	api "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -45,50 +39,11 @@ func enableVersions(t *testing.T, b *remote) {
 	}
 }
 
-// startGateway runs a real S3 server, versitygw, built by the Go tool if need be.
+// startGateway runs a real S3 server.
 func startGateway(t *testing.T) Settings {
 	t.Helper()
-	cmd := exec.Command("go", "tool", "-n", "-modfile=.ci/tools.mod", "versitygw")
-	cmd.Dir = "../../../.."
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("building versitygw: %v", err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
-	dir := t.TempDir()
-	for _, d := range []string{"data", "versions"} {
-		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	server := exec.CommandContext(ctx, strings.TrimSpace(string(out)), "--port", address, "posix", "--versioning-dir", filepath.Join(dir, "versions"), filepath.Join(dir, "data"))
-	server.Env = append(os.Environ(), "ROOT_ACCESS_KEY=k", "ROOT_SECRET_KEY=hush-hush")
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cancel(); _ = server.Wait() })
-	waitFor(t, address)
-	return Settings{Endpoint: "http://" + address, Credentials: Credentials{AccessKey: "k", SecretKey: "hush-hush"}}
-}
-
-func waitFor(t *testing.T, address string) {
-	t.Helper()
-	for tick := range time.Tick(20 * time.Millisecond) {
-		c, err := net.Dial("tcp", address)
-		if err == nil {
-			c.Close()
-			return
-		}
-		if d, ok := t.Deadline(); ok && tick.After(d.Add(-10*time.Second)) {
-			t.Fatal(err)
-		}
-	}
+	endpoint, _ := buckettest.Gateway(t)
+	return Settings{Endpoint: endpoint, Credentials: Credentials{AccessKey: buckettest.AccessKey, SecretKey: buckettest.SecretKey}}
 }
 
 // openNew makes a bucket on the server.
