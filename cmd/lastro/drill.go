@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -116,7 +115,7 @@ func (d *daemon) scheduledDrill(ctx context.Context, b configs.Backup) error {
 		return err
 	}
 	report, err := d.site.drill(ctx, v, vault.DrillOptions{Images: b.Drill.Images}, nil)
-	if errors.Is(err, vault.ErrNoVault) || errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, vault.ErrNoVault) || errors.Is(err, vault.ErrEmpty) {
 		d.log.Info("nothing to drill with: there was no backup yet", "job", jobDrill+b.Name)
 		return nil
 	}

@@ -43,8 +43,8 @@ vault that has a keep.
 
 When more than 20% of the snapshots would go (one always may), none goes;
 --max-removals lets one run go on. By keep only the snapshots that this daemon has
-made go: with --others those of other daemons as well, each daemon's counted by
-themselves. The last snapshot of a vault never goes, and the last of a daemon only
+made go, and not those from before its data folder was lost: with --others those of
+other daemons as well, each daemon's counted by themselves. The last snapshot of a vault never goes, and the last of a daemon only
 by its id and with --allow-last.`,
 		Example: "  lastro backup forget --dry-run\n  lastro backup forget main --snapshot 01KE3V --snapshot 01KE51",
 		Args:    takes(cobra.MaximumNArgs(1)),
@@ -175,7 +175,7 @@ func byKeep(all []vault.Candidate, keep retention.Generations, now time.Time, me
 	decisions := []forgetDecision{}
 	for _, c := range all {
 		if !meant(c.Store) {
-			decisions = append(decisions, forgetDecision{retention.SnapshotDecision{ID: c.ID, Time: c.Time, Reasons: []string{"another daemon has made it: keep decides on it with --others only"}}, c.Store})
+			decisions = append(decisions, forgetDecision{retention.SnapshotDecision{ID: c.ID, Time: c.Time, Reasons: []string{"another daemon has made it, or this one before it lost its data folder: keep decides on it with --others only"}}, c.Store})
 			continue
 		}
 		of[c.Store] = append(of[c.Store], retention.Snapshot{ID: c.ID, Time: c.Time, Stored: c.Stored})

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,22 +35,6 @@ func (b *bench) serveFrom(t *testing.T, args ...string) (daemon *child, admin st
 	t.Helper()
 	daemon = start(t, b.command(t, append([]string{"serve", "--log-level", "info", "--from-vault", "main"}, args...)...))
 	return daemon, daemon.wait(t, `msg="lastro serves".* admin=(\S+)`)[1]
-}
-
-func method(t *testing.T, method, url string) (int, string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	body := make([]byte, 4096)
-	n, _ := res.Body.Read(body)
-	return res.StatusCode, string(body[:n])
 }
 
 func TestAnEmptyMachineAnswersPullsOutOfAVault(t *testing.T) {
@@ -98,10 +79,10 @@ func TestAnEmptyMachineAnswersPullsOutOfAVault(t *testing.T) {
 // changesNothing says that neither clients nor people can change what is here.
 func (b *bench) changesNothing(t *testing.T) {
 	t.Helper()
-	for _, request := range []string{"POST /v2/mirror/apps/web/blobs/uploads/", "DELETE /v2/mirror/apps/web/manifests/latest"} {
-		verb, path, _ := strings.Cut(request, " ")
-		if code, body := method(t, verb, "http://"+b.registry+path); code != http.StatusMethodNotAllowed || !strings.Contains(body, "out of vault main") {
-			t.Errorf("%s: %d %s", request, code, body)
+	for _, asked := range []string{"POST /v2/mirror/apps/web/blobs/uploads/", "DELETE /v2/mirror/apps/web/manifests/latest"} {
+		verb, path, _ := strings.Cut(asked, " ")
+		if code, body := request(t, verb, "http://"+b.registry+path); code != http.StatusMethodNotAllowed || !strings.Contains(body, "out of vault main") {
+			t.Errorf("%s: %d %s", asked, code, body)
 		}
 	}
 	for _, verb := range []string{"sync", "backup", "restore", "collect", "check --repair"} {
@@ -154,16 +135,4 @@ func TestARehydrationThatIsKilledGoesOn(t *testing.T) {
 	daemon.wait(t, `msg="rehydrated(: jobs run from now on"| already)`)
 	b.pulls(t, upstream.Expect())
 	b.run(t, exitDone, "check", "--read", "1/1")
-}
-
-func TestADrillThatWasKilledLeavesNothingForLong(t *testing.T) {
-	b, _ := sampleBench(t)
-	left := filepath.Join(b.data(), "drill/registry/half")
-	if err := os.MkdirAll(left, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	b.serve(t)
-	if _, err := os.Stat(filepath.Dir(filepath.Dir(left))); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("it is there still: %v", err)
-	}
 }

@@ -59,6 +59,7 @@ var (
 	ErrNewer     = layout.ErrNewer     // a newer version of the program wrote it
 	ErrDamaged   = layout.ErrDamaged   // something in it is not what it has to be
 	ErrForeign   = catalog.ErrForeign  // not empty, and not a vault
+	ErrEmpty     = layout.ErrEmpty     // a vault without a snapshot; fs.ErrNotExist as well
 	ErrNoVault   = catalog.ErrNoVault  // nothing there yet; fs.ErrNotExist as well
 )
 

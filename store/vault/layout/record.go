@@ -17,6 +17,8 @@ import (
 var (
 	// ErrNewer says that a newer version of the program wrote the vault.
 	ErrNewer = errors.New("written by a newer version: use that one")
+	// ErrEmpty says that a vault has no snapshot yet. It is fs.ErrNotExist as well.
+	ErrEmpty = fmt.Errorf("no snapshot there yet, a backup makes one: %w", fs.ErrNotExist)
 	// ErrDamaged says that something in the vault is not what it has to be.
 	ErrDamaged = errors.New("damaged")
 )
@@ -319,7 +321,8 @@ func (s Snapshot) Entry(key string, data []byte) Entry {
 }
 
 // Pick finds the snapshot that is meant: "" or "latest", an id or the start of
-// one, or the newest that is not after a time.
+// one, or the newest that is not after a time. Errors are ErrEmpty and other
+// fs.ErrNotExist, or that more than one is meant.
 func (h Head) Pick(id string, asOf time.Time) (Entry, error) {
 	var found []Entry
 	for _, e := range h.Snapshots {
@@ -334,6 +337,8 @@ func (h Head) Pick(id string, asOf time.Time) (Entry, error) {
 	switch {
 	case len(found) == 1:
 		return found[0], nil
+	case len(h.Snapshots) == 0:
+		return Entry{}, ErrEmpty
 	case len(found) > 1:
 		return Entry{}, fmt.Errorf("snapshot %q: %d start so: give more of the id", id, len(found))
 	case !asOf.IsZero():
