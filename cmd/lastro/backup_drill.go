@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lastro/configs"
 	"lastro/store/vault"
 )
 
@@ -30,14 +31,17 @@ to be.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Snapshot, "snapshot", "", "the snapshot's `id` (default: the newest)")
-	f.IntVar(&o.Images, "images", 5, "how many random images, besides one whole repository")
+	f.IntVar(&o.Images, "images", 0, "how many random images, besides one whole repository (default: drill.images of the vault)")
 	cmd.RunE = c.verb(func(ctx context.Context, s *site, args []string) error {
-		if o.Images < 0 || o.Images > maxDrilled {
-			return usageError{fmt.Errorf("backup drill: --images %d: a number from 0 to %d", o.Images, maxDrilled)}
-		}
 		v, err := s.oneVault(ctx, args)
 		if err != nil {
 			return err
+		}
+		if !f.Changed("images") {
+			o.Images = s.drillOf(v.Name).Images
+		}
+		if err := (configs.Drill{Images: o.Images}).Validate(); err != nil {
+			return usageError{fmt.Errorf("backup drill: --%w", err)}
 		}
 		bars := c.bars()
 		report, err := s.drill(ctx, v, o, bars)
@@ -55,9 +59,6 @@ to be.`,
 	})
 	return cmd
 }
-
-// maxDrilled is how many random images a drill may be asked for.
-const maxDrilled = 1000
 
 // shownDrill is what a drill found.
 type shownDrill vault.Drilled

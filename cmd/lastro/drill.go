@@ -91,6 +91,16 @@ func (s *site) drill(ctx context.Context, v *vault.Vault, o vault.DrillOptions, 
 	return report, err
 }
 
+// drillOf is what the configuration says of drills with a vault.
+func (s *site) drillOf(name string) (d configs.Drill) {
+	for _, b := range s.cfg().Backup {
+		if b.Name == name {
+			d = b.Drill
+		}
+	}
+	return d
+}
+
 // drilledOf is what a job's record says of the last drill. What does not read is
 // forgotten.
 func drilledOf(job ledger.Job) (r vault.Drilled) {
