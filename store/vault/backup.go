@@ -129,6 +129,9 @@ func (b *backup) run(ctx context.Context) error {
 	if err := b.commit(ctx, s, repos); err != nil {
 		return err
 	}
+	if p := b.parent; p != nil && p.Images > 0 && s.Images == 0 {
+		b.Log.Warn("the new snapshot is empty and the one before is not: if this registry was lost, restore that one", "vault", b.Name, "images", p.Images, "restore", "lastro restore --snapshot "+p.ID)
+	}
 	return b.extendLocks(ctx)
 }
 

@@ -1,6 +1,8 @@
 package vault_test
 
 import (
+	"bytes"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -100,6 +102,27 @@ func TestWhatIsSaidHereCountsMore(t *testing.T) {
 	if d := cmp.Diff(before, promises(t, st)); d != "" {
 		t.Error(d)
 	}
+}
+
+func TestABackupOfALostRegistrySaysWhatToRestore(t *testing.T) {
+	dir, c := t.TempDir(), &clock{}
+	var said bytes.Buffer
+	v, err := vault.Open(t.Context(), vault.Settings{Name: "main", To: "file://" + dir}, vault.Options{Now: c.now, Log: slog.New(slog.NewTextHandler(&said, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := newStore(t, c)
+	backup(t, v, newStore(t, c))
+	publish(t, st, "r", "1", plain("a"))
+	full := backup(t, v, st)
+	if strings.Contains(said.String(), "is empty") {
+		t.Errorf("said of what is not: %s", said.String())
+	}
+	backup(t, v, newStore(t, c))
+	if want := `restore="lastro restore --snapshot ` + full.Snapshot + `"`; !strings.Contains(said.String(), want) {
+		t.Errorf("not said: %s in\n%s", want, said.String())
+	}
+	restore(t, v, newStore(t, c), vault.RestoreOptions{Snapshot: full.Snapshot})
 }
 
 func TestASnapshotHasItsConfiguration(t *testing.T) {
