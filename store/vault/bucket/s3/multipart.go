@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"hash"
-	"hash/crc64"
 	"io"
 	"net/http"
 	"time"
@@ -16,6 +15,7 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	api "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/minio/crc64nvme"
 	"golang.org/x/sync/errgroup"
 
 	"lastro/store/vault/bucket"
@@ -27,9 +27,6 @@ const (
 	partsAtOnce  = 3
 	abortTimeout = 15 * time.Second
 )
-
-// nvme is the table of CRC64NVME.
-var nvme = crc64.MakeTable(0x9a6c_9329_ac4b_c9b5)
 
 // putLarge stores an object in parts, under its name only after its hash was found
 // right. It looks first: a condition on the last request saves no transfer.
@@ -88,7 +85,7 @@ type upload struct {
 func (u *upload) run(ctx context.Context, when condition) error {
 	n := (u.o.Size + u.part - 1) / u.part
 	u.parts = make([]types.CompletedPart, n)
-	sha, whole := u.o.Digest.Algorithm().Hash(), crc64.New(nvme)
+	sha, whole := u.o.Digest.Algorithm().Hash(), crc64nvme.New()
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(partsAtOnce)
 	for i := range n {
@@ -113,7 +110,7 @@ func (u *upload) section(i int64) *io.SectionReader {
 
 // hash reads a part into the hashes of the whole and returns the part's own.
 func (u *upload) hash(i int64, sha, whole hash.Hash) (string, error) {
-	own := crc64.New(nvme)
+	own := crc64nvme.New()
 	section := u.section(i)
 	n, err := io.CopyBuffer(io.MultiWriter(sha, whole, own), onlyReader{section}, make([]byte, 256<<10))
 	if err == nil && n < section.Size() {
@@ -189,7 +186,7 @@ func (u *upload) abort(ctx context.Context) {
 
 // crc is the CRC64NVME of the object.
 func crcOf(o bucket.Object) (string, error) {
-	h := crc64.New(nvme)
+	h := crc64nvme.New()
 	_, err := io.CopyBuffer(h, onlyReader{o.Reader(nil)}, make([]byte, 256<<10))
 	return encode(h.Sum64()), err
 }
