@@ -36,7 +36,7 @@ func TestAVaultOnAnS3Server(t *testing.T) {
 	}
 	st := newStore(t, c)
 	sample(t, st)
-	publish(t, st, "r", "large", plain("large", newContent(ocispec.MediaTypeImageLayer, noise(1, 65<<20)))) // in parts
+	publish(t, st, "r", "large", plain("large", newContent(ocispec.MediaTypeImageLayer, noise(1, 201<<20)))) // in parts
 	want := stateOf(t, st)
 	first := backup(t, v, st)
 	if again := backup(t, v, st); again.Requests > 10 || again.NewBlobs != 0 {

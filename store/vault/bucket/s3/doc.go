@@ -1,15 +1,16 @@
 // Package s3 keeps a vault's objects in a bucket of an S3-compatible server. It is
 // the one home of the AWS SDK for buckets.
 //
-// Up to 64 MiB an object is one PutObject, with its SHA-256 for the server to check;
-// above that it goes in parts of 64 MiB, each with its CRC64NVME, joined under the
-// CRC64NVME of the whole after the SHA-256 was found right here. Both are written
-// with If-None-Match, records with If-Match. "There already" is believed after
-// a look at size and checksum. Parts are read from their file twice (hash, send)
-// and never held in memory. Parts carry an unsigned payload: a second SHA-256 over
-// the same bytes would cost more than the rest of the upload. An upload that fails
-// is aborted; one that was killed leaves parts that a lifecycle rule
-// (AbortIncompleteMultipartUpload) should expire.
+// Up to 200 MiB an object is one PutObject, with its SHA-256 for the server to check
+// and to tell ever after. Above that it goes in parts of 64 MiB, so that what breaks
+// off is not sent again as a whole: each with its CRC64NVME, joined under the CRC64NVME
+// of the whole after the SHA-256 was found right here. Both are written with
+// If-None-Match, records with If-Match. "There already" is believed after a look at
+// size and checksum. Parts are read from their file twice (hash, send) and never held
+// in memory. They carry an unsigned payload: a second SHA-256 over the same bytes would
+// cost more than the rest of the upload. An upload that fails is aborted; one that was
+// killed leaves parts that a lifecycle rule (AbortIncompleteMultipartUpload) should
+// expire.
 //
 // # Retries
 //

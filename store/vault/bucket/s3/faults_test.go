@@ -340,7 +340,7 @@ func TestALostAnswerIsSettledByLooking(t *testing.T) {
 	t.Parallel()
 	l := &losing{}
 	b := openNew(t, startGateway(t), "lost", "", Options{Transport: l})
-	large := pattern(partSize + 1000)
+	large := pattern(single + 1000)
 	for name, write := range map[string]func(key string) error{
 		"put":     func(key string) error { return second(b.Put(t.Context(), key, bucket.Bytes([]byte(key)))) },
 		"swap":    func(key string) error { return second(b.Swap(t.Context(), key, "", []byte(key))) },
@@ -386,7 +386,7 @@ func (patterned) ReadAt(p []byte, at int64) (int, error) {
 func TestALargeContentGoesInParts(t *testing.T) {
 	t.Parallel()
 	b := openNew(t, startGateway(t), "large", "p", Options{})
-	o := pattern(partSize + 12345)
+	o := pattern(single + 12345)
 	if created, err := b.Put(t.Context(), "big", o); !created || err != nil {
 		t.Fatalf("got %v, %v", created, err)
 	}
@@ -401,7 +401,7 @@ func TestALargeContentGoesInParts(t *testing.T) {
 	if d, err := digest.FromReader(body); err != nil || d != o.Digest || info.Size != o.Size {
 		t.Errorf("got %s, %d bytes, %v", d, info.Size, err)
 	}
-	other := pattern(partSize + 12346)
+	other := pattern(single + 12346)
 	if _, err := b.Put(t.Context(), "big", other); !errors.Is(err, bucket.ErrDiffers) {
 		t.Errorf("other content: got %v, want ErrDiffers", err)
 	}
@@ -410,7 +410,7 @@ func TestALargeContentGoesInParts(t *testing.T) {
 func TestALargeContentThatIsWrongLeavesNothing(t *testing.T) {
 	t.Parallel()
 	b := openNew(t, startGateway(t), "wrong", "", Options{})
-	o := pattern(partSize + 1)
+	o := pattern(single + 1)
 	o.Digest = digest.FromString("something else")
 	_, err := b.Put(t.Context(), "big", o)
 	if _, ok := errors.AsType[*bucket.ContentError](err); !ok {

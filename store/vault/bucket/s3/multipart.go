@@ -22,6 +22,7 @@ import (
 )
 
 const (
+	single       = 200 << 20 // what goes in one request, at most
 	partSize     = 64 << 20
 	maxParts     = 10_000
 	partsAtOnce  = 3

@@ -17,7 +17,7 @@ func TestSettingsOfStorageAreSent(t *testing.T) {
 	const class, sse, key = "X-Amz-Storage-Class", "X-Amz-Server-Side-Encryption", "X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id"
 	encrypted := map[string]string{sse: "aws:kms", key: "alias/backups"}
 	both := map[string]string{class: "STANDARD_IA", sse: "aws:kms", key: "alias/backups"}
-	bulk, large := bucket.Bytes([]byte("x")), pattern(partSize+1)
+	bulk, large := bucket.Bytes([]byte("x")), pattern(single+1)
 	bulk.Bulk, large.Bulk = true, true
 	for _, c := range []struct {
 		name  string

@@ -62,7 +62,7 @@ func (r *remote) put(ctx context.Context, key string, o bucket.Object, when cond
 		}
 		when = condition{}
 	}
-	if o.Size > partSize {
+	if o.Size > single {
 		return r.putLarge(ctx, key, o, when)
 	}
 	sum, err := sha256Of(o)
