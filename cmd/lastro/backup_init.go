@@ -22,8 +22,8 @@ func (c *cli) backupInitCommand() *cobra.Command {
 says: writers race for the same names, wrong bytes are sent, what was written is
 read and listed at once. What it finds is recorded in the vault, and how the vault
 is used follows from it: strict (several daemons may back up beside each other) or
-single writer. The first backup does this too; do it again after the server was
-changed. What was tried is removed. Only an empty place becomes a vault; wrong
+single writer. The first backup does this too, and once a month another; do it
+again after the server was changed. What was tried is removed. Only an empty place becomes a vault; wrong
 credentials, clocks that differ, or another's files change nothing.`,
 		Example: "  lastro backup init\n  lastro backup init main",
 		Args:    takes(cobra.MaximumNArgs(1)),

@@ -35,7 +35,7 @@
 //     a sparse image that is kept from the snapshot before hides no child from
 //     another image.
 //   - How a commit is made follows from what the place was proven to do; package probe
-//     finds that out when the vault is made, and whenever it is asked to.
+//     finds that out when the vault is made, once a month, and whenever it is asked to.
 //   - Where the settings want locks, all that snapshots need is locked until the head
 //     says. What neither a backup has stored nor the snapshot before it needs is
 //     looked at before the commit.

@@ -100,10 +100,10 @@ func (v *Catalog) adapt(c layout.Config) {
 }
 
 // ConfigOrNew makes the vault if there is none. It takes an empty place only. What
-// the place does is found out if nobody has yet.
+// the place does is found out if nobody has for a month.
 func (v *Catalog) ConfigOrNew(ctx context.Context) (layout.Config, error) {
 	c, lost, err := v.config(ctx)
-	if err == nil && !lost && !c.Proven.When.IsZero() {
+	if err == nil && !lost && v.Now().Sub(c.Proven.When) < probe.GoodFor {
 		return c, nil
 	}
 	if err != nil && !errors.Is(err, ErrNoVault) {

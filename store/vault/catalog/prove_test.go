@@ -93,6 +93,26 @@ func TestAVaultWhosePlaceNobodyTriedIsTriedByTheNextBackup(t *testing.T) {
 	}
 }
 
+func TestWhatWasFoundCountsForAMonth(t *testing.T) {
+	server := &buckettest.Server{}
+	v := onServer(t, server)
+	start := time.Now()
+	if _, err := v.Init(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	server.IgnoreMatch, server.IgnoreNoneMatch = true, true // it was changed
+	for _, after := range []struct {
+		days int
+		want layout.Mode
+	}{{0, layout.Strict}, {29, layout.Strict}, {31, layout.SingleWriter}} {
+		server.Ahead = time.Duration(after.days) * 24 * time.Hour
+		v.Now = func() time.Time { return start.Add(server.Ahead) }
+		if c, err := v.ConfigOrNew(t.Context()); err != nil || c.Mode() != after.want {
+			t.Errorf("after %d days: got %s, %v; want %s", after.days, c.Mode(), err, after.want)
+		}
+	}
+}
+
 // answers refuses everything the same way.
 func answers(status int, code string) http.Handler {
 	return &buckettest.Server{Seen: func(*http.Request) (int, string) { return status, code }}

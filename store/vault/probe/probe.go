@@ -12,6 +12,9 @@ import (
 	"lastro/store/vault/layout"
 )
 
+// GoodFor is how long what was found counts: servers are upgraded, and buckets switched.
+const GoodFor = 30 * 24 * time.Hour
+
 // Options are what Run can be told.
 type Options struct {
 	Server  bucket.Server // nil: a folder of our own
