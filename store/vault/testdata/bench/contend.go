@@ -15,11 +15,14 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // cost is what one command took.
 type cost struct {
 	wall, cpu time.Duration
+	safe      time.Duration // until what it wrote was on disk
 	memory    int64
 	requests  int
 }
@@ -159,6 +162,9 @@ func (g *gateway) requests() int {
 
 func (g *gateway) measure(ctx context.Context, env, args []string) (cost, error) {
 	before := g.requests()
+	if err := syncAll(g.log); err != nil {
+		return cost{}, err
+	}
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir()}, env...)
 	began := time.Now()
@@ -167,8 +173,19 @@ func (g *gateway) measure(ctx context.Context, env, args []string) (cost, error)
 	if err != nil {
 		return cost{}, fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, out)
 	}
+	err = syncAll(g.log)
 	u := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	return cost{wall, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), u.Maxrss << 10, g.requests() - before}, nil
+	return cost{wall, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), time.Since(began), u.Maxrss << 10, g.requests() - before}, err
+}
+
+// syncAll brings all on disk that is written on the file system of a file.
+func syncAll(path string) error {
+	f, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Syncfs(int(f.Fd()))
 }
 
 func output(ctx context.Context, name string, args ...string) (string, error) {
@@ -192,13 +209,13 @@ func (b *bench) print(names []string, all map[string][]result) {
 		{"Again, nothing new", func(r result) cost { return r.again }},
 		{"Restore into an empty folder", func(r result) cost { return r.restore }},
 	} {
-		fmt.Printf("\n**%s**\n\n| | wall s | CPU s | CPU s per GB | peak MiB | requests |\n|---|---|---|---|---|---|\n", part.name)
+		fmt.Printf("\n**%s**\n\n| | wall s | on disk s | CPU s | CPU s per GB | peak MiB | requests |\n|---|---|---|---|---|---|---|\n", part.name)
 		for _, name := range names {
 			c := median(all[name], part.of)
 			if c.wall == 0 {
 				continue // the floor only puts
 			}
-			fmt.Printf("| %s | %.2f | %.2f | %.2f | %d | %d |\n", name, c.wall.Seconds(), c.cpu.Seconds(), c.cpu.Seconds()/float64(b.stored.bytes)*1e9, c.memory>>20, c.requests)
+			fmt.Printf("| %s | %.2f | %.2f | %.2f | %.2f | %d | %d |\n", name, c.wall.Seconds(), c.safe.Seconds(), c.cpu.Seconds(), c.cpu.Seconds()/float64(b.stored.bytes)*1e9, c.memory>>20, c.requests)
 		}
 	}
 }

@@ -12,8 +12,9 @@
 //
 // Each contender backs up, backs up again with nothing new, and restores into an empty
 // folder, which must have as many blobs of as many bytes afterwards. What the tables
-// have is the median of the rounds: wall time, the contender's own processor time and
-// the most memory that it had, and the requests in the server's log.
+// have is the median of the rounds: wall time, the time until all of it was on disk
+// (the peers leave that to the kernel), the contender's own processor time and the
+// most memory that it had, and the requests in the server's log.
 package main
 
 import (
