@@ -363,9 +363,9 @@ type daemons struct {
 }
 
 func newDaemons(t *rapid.T) *daemons {
-	server := httptest.NewServer(&buckettest.Server{Lock: true})
-	t.Cleanup(server.Close)
 	d, c := &daemons{}, &clock{}
+	server := httptest.NewServer(&buckettest.Server{Lock: true, Now: d.l.now})
+	t.Cleanup(server.Close)
 	for i := range d.stores {
 		dir, err := os.MkdirTemp("", "locks")
 		if err != nil {

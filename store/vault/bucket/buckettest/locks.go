@@ -60,5 +60,5 @@ func (s *Server) retain(w http.ResponseWriter, key string, body []byte) {
 // locked tells whether an object may not be removed yet.
 func (s *Server) locked(key string) bool {
 	t, err := time.Parse(time.RFC3339, s.objects[key].header.Get(lockUntil))
-	return err == nil && time.Now().Add(s.Ahead).Before(t) && !s.IgnoreLock
+	return err == nil && s.now().Before(t) && !s.IgnoreLock
 }

@@ -29,7 +29,9 @@ type Server struct {
 	IgnoreAsked      bool // stores without the encryption and class that it is asked for
 	Lock             bool // has versions and Object Lock
 	IgnoreLock       bool // removes what is locked
-	// Ahead is how far its clock goes before.
+	// Now is its clock; nil: time.Now.
+	Now func() time.Time
+	// Ahead is how far it goes before.
 	Ahead time.Duration
 	// Seen is called for each request; a status above zero is its answer, with a code.
 	Seen func(r *http.Request) (status int, code string)
@@ -46,6 +48,13 @@ type object struct {
 }
 
 func (o object) etag() string { return fmt.Sprintf("%q", fmt.Sprintf("%x", md5.Sum(o.data))) }
+
+func (s *Server) now() time.Time {
+	if s.Now == nil {
+		return time.Now().Add(s.Ahead)
+	}
+	return s.Now().Add(s.Ahead)
+}
 
 // Keys is what is stored, in order.
 func (s *Server) Keys() (keys []string) {
@@ -117,7 +126,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, key string, body []
 	if !s.allowed(r, key) {
 		refuse(w, 412, "PreconditionFailed")
 		if s.StoreRefused {
-			s.objects[key] = object{body, r.Header.Clone(), time.Now()}
+			s.objects[key] = object{body, r.Header.Clone(), s.now()}
 		}
 		return
 	}
@@ -131,7 +140,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, key string, body []
 	if s.objects == nil {
 		s.objects = map[string]object{}
 	}
-	o := object{body, r.Header.Clone(), time.Now().Add(s.Ahead)}
+	o := object{body, r.Header.Clone(), s.now()}
 	s.objects[key] = o
 	w.Header().Set("ETag", o.etag())
 	if s.Lock {
