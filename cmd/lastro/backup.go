@@ -144,15 +144,19 @@ func (c *cli) backupVerifyCommand() *cobra.Command {
 	var o vault.VerifyOptions
 	var read string
 	cmd := &cobra.Command{
-		Use:   "verify [NAME] [--snapshot ID | --all] [--list | --read N/M]",
+		Use:   "verify [NAME] [--snapshot ID | --all] [--list | --head | --read N/M]",
 		Short: "read and hash what snapshots need",
 		Long: `Verify reads every object that a snapshot (default: the newest) needs, hashes
 it, and lists what is missing or wrong with the images that it hurts. With --all
 it does so for every snapshot; what several of them need is read once. With --list
 only records and manifests are read, and blobs are compared with a listing in name
-and length. With --read N/M the N-th of M parts of all blobs of all snapshots is
-read as well: M such runs read everything. The daemon does that by itself (verify:
-in the configuration). The exit code is 4 when a problem was found; the next
+and length. With --head each blob is asked for besides: its length, and the SHA-256
+that the server itself has reckoned, where lastro backup init saw that the server
+refuses bytes with another one. With --read N/M a listing is compared, and the N-th
+of M parts of all blobs of all snapshots is read as well: M such runs read
+everything. The daemon does that by itself (verify: in the configuration). How much
+was read, how much is right by the server's hash and how much by its length alone is
+said, and since when the byte was not read that is longest unread. The exit code is 4 when a problem was found; the next
 backup repairs what it can.`,
 		Example: "  lastro backup verify\n  lastro backup verify main --all\n  lastro backup verify main --read 1/7",
 		Args:    takes(cobra.MaximumNArgs(1)),
@@ -161,10 +165,11 @@ backup repairs what it can.`,
 	f.StringVar(&o.Snapshot, "snapshot", "", "the snapshot's `id` (default: the newest)")
 	f.BoolVar(&o.All, "all", false, "verify every snapshot of the vault")
 	f.BoolVar(&o.List, "list", false, "compare blobs with a listing, and read none")
+	f.BoolVar(&o.Head, "head", false, "ask for the length and the server's own SHA-256 of each blob, and read none")
 	f.StringVar(&read, "read", "", "read and hash part `N/M` of all blobs of all snapshots")
 	cmd.MarkFlagsMutuallyExclusive("snapshot", "all")
 	cmd.MarkFlagsMutuallyExclusive("snapshot", "read")
-	cmd.MarkFlagsMutuallyExclusive("list", "read")
+	cmd.MarkFlagsMutuallyExclusive("list", "head", "read")
 	cmd.RunE = c.verb(func(ctx context.Context, s *site, args []string) (err error) {
 		if o.Part, o.Parts, err = readPart(read); err != nil {
 			return err
@@ -187,10 +192,8 @@ func (c *cli) verify(ctx context.Context, s *site, v *vault.Vault, o vault.Verif
 		return err
 	}
 	var result printable = shownVerifications(all)
-	if !o.All && !o.List && len(all.Snapshots) == 1 {
-		one := all.Snapshots[0]
-		one.Requests, one.TookSeconds = all.Requests, all.TookSeconds
-		result = shownVerification(one)
+	if !o.All && len(all.Snapshots) == 1 {
+		result = shownVerification(all.One())
 	}
 	if err := c.print(result); err != nil {
 		return err

@@ -105,8 +105,34 @@ type shownVerification vault.Verified
 // Print lists the problems first.
 func (v shownVerification) Print(w io.Writer) error {
 	printProblems(w, v.Problems)
-	_, err := fmt.Fprintf(w, "vault %s: snapshot %s: %d blobs, %s read and hashed in %.1f s: %d problems\n",
-		v.Vault, v.Snapshot, v.Blobs, size(v.Bytes), v.TookSeconds, len(v.Problems))
+	_, err := fmt.Fprintf(w, "vault %s: snapshot %s: %d blobs, %s %s in %.1f s: %d problems\n",
+		v.Vault, v.Snapshot, v.Blobs, size(v.Bytes), covered(v.Level, v.Coverage), v.TookSeconds, len(v.Problems))
+	if err != nil {
+		return err
+	}
+	return printOldest(w, v.OldestRead)
+}
+
+// covered says how far all was proven right.
+func covered(l vault.VerifyLevel, c vault.Coverage) string {
+	if l == vault.VerifyFull {
+		return "read and hashed"
+	}
+	return fmt.Sprintf("looked at: %s read and hashed, %s by the server's own SHA-256, %s by name and length alone,", amount(c.Read), amount(c.ByHash), amount(c.ByLength))
+}
+
+func amount(a vault.Amount) string {
+	if a.Blobs == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%d (%s)", a.Blobs, size(a.Bytes))
+}
+
+func printOldest(w io.Writer, t time.Time) error {
+	if t.IsZero() {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "what is longest unread in the vault was read, or sent there, %s (%s)\n", stamp(t), humanize.Time(t))
 	return err
 }
 
@@ -179,18 +205,16 @@ func (a shownVerifications) Print(w io.Writer) error {
 		printProblems(w, v.Problems)
 		fmt.Fprintf(w, "snapshot %s: %d blobs, %s: %d problems\n", v.Snapshot, v.Blobs, size(v.Bytes), len(v.Problems))
 	}
-	what := "read and hashed"
-	switch {
-	case a.Parts > 0:
-		what = fmt.Sprintf("listed, and part %d/%d of them read and hashed,", a.Part, a.Parts)
-	case len(a.Snapshots) > 0 && a.Snapshots[0].Read != nil:
-		what = "compared with a listing, nothing but manifests read,"
+	part := ""
+	if a.Parts > 0 {
+		part = fmt.Sprintf(", part %d/%d", a.Part, a.Parts)
 	}
-	_, err := fmt.Fprintf(w, "vault %s: %d snapshots %s in %.1f s: %d problems\n", a.Vault, len(a.Snapshots), what, a.TookSeconds, a.problems())
-	if err == nil && !a.OldestRead.IsZero() {
-		_, err = fmt.Fprintf(w, "what is longest unread was read, or sent there, %s\n", stamp(a.OldestRead))
+	_, err := fmt.Fprintf(w, "vault %s: %d snapshots%s, %d blobs, %s %s in %.1f s: %d problems\n",
+		a.Vault, len(a.Snapshots), part, a.Blobs, size(a.Bytes), covered(a.Level, a.Coverage), a.TookSeconds, a.problems())
+	if err != nil {
+		return err
 	}
-	return err
+	return printOldest(w, a.OldestRead)
 }
 
 // shownRestore is what a restore did.

@@ -102,8 +102,14 @@ func Open(ctx context.Context, s Settings, o Options) (*Vault, error) {
 type (
 	VerifyOptions = verify.Options
 	Verified      = verify.Report
+	VerifyLevel   = verify.Level
+	Coverage      = verify.Coverage
+	Amount        = verify.Amount
 	Problem       = verify.Problem
 )
+
+// VerifyFull is the level at which everything is read.
+const VerifyFull = verify.Full
 
 // Verify reads and hashes everything that a snapshot needs: "" or "latest", an id,
 // or the start of one. See VerifyAll.
@@ -112,27 +118,40 @@ func (v *Vault) Verify(ctx context.Context, snapshot string, progress mirror.Pro
 	if len(all.Snapshots) == 0 {
 		return Verified{Format: layout.Format, Vault: v.Name, Problems: []Problem{}, Requests: all.Requests, TookSeconds: all.TookSeconds}, err
 	}
-	r := all.Snapshots[0]
-	r.Requests, r.TookSeconds = all.Requests, all.TookSeconds
-	return r, err
+	return all.One(), err
+}
+
+// One is the first snapshot's report, with what is said of the whole run.
+func (a VerifiedAll) One() Verified {
+	r := a.Snapshots[0]
+	r.Requests, r.TookSeconds = a.Requests, a.TookSeconds
+	r.OldestRead, r.OldestUnreadSeconds = a.OldestRead, a.OldestUnreadSeconds
+	return r
 }
 
 // VerifiedAll is what a verification found in all snapshots.
 type VerifiedAll struct {
-	Vault       string     `json:"vault"`
-	Snapshots   []Verified `json:"snapshots"` // oldest first
-	Part        int        `json:"part,omitempty"`
-	Parts       int        `json:"parts,omitempty"`
-	OldestRead  time.Time  `json:"oldest_read,omitzero"` // when what is longest unread in the vault was read and hashed, or sent there
-	Requests    int64      `json:"requests"`
-	TookSeconds float64    `json:"took_seconds"`
+	Vault               string      `json:"vault"`
+	Snapshots           []Verified  `json:"snapshots"` // oldest first
+	Level               VerifyLevel `json:"level"`
+	Part                int         `json:"part,omitempty"`
+	Parts               int         `json:"parts,omitempty"`
+	verify.Coverage                 // of all that the snapshots need, each thing once
+	OldestRead          time.Time   `json:"oldest_read,omitzero"`  // when what is longest unread in the vault was read and hashed, or sent there
+	OldestUnreadSeconds int64       `json:"oldest_unread_seconds"` // its age: of the oldest byte that nobody has read since
+	Requests            int64       `json:"requests"`
+	TookSeconds         float64     `json:"took_seconds"`
 }
 
 // VerifyAll verifies what the options name; see verify.Run. progress may be nil.
 func (v *Vault) VerifyAll(ctx context.Context, o VerifyOptions, progress mirror.Progress) (VerifiedAll, error) {
 	start, sent := v.Now(), v.requests.Load()
 	r, err := verify.Run(ctx, v.Catalog, o, watched(progress))
-	all := VerifiedAll{v.Name, r.Snapshots, r.Part, o.Parts, r.OldestRead, v.requests.Load() - sent, v.Now().Sub(start).Seconds()}
+	all := VerifiedAll{Vault: v.Name, Snapshots: r.Snapshots, Level: r.Level, Part: r.Part, Parts: o.Parts, Coverage: r.Coverage, OldestRead: r.OldestRead}
+	all.Requests, all.TookSeconds = v.requests.Load()-sent, v.Now().Sub(start).Seconds()
+	if !r.OldestRead.IsZero() {
+		all.OldestUnreadSeconds = int64(max(0, v.Now().Sub(r.OldestRead)) / time.Second)
+	}
 	if err != nil {
 		return all, fmt.Errorf("verify vault %s: %w", v.Name, err)
 	}

@@ -1,9 +1,11 @@
 package vault_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -58,7 +60,7 @@ func TestAllSnapshotsAreVerifiedInOneReading(t *testing.T) {
 		// One alone finds the same.
 		want := verified(t, v, s.ID)
 		got := all.Snapshots[i]
-		want.Time, want.Requests, want.TookSeconds = got.Time, got.Requests, got.TookSeconds
+		want.Time, want.Requests, want.TookSeconds, want.OldestRead, want.OldestUnreadSeconds = got.Time, 0, 0, got.OldestRead, 0
 		if diff := cmp.Diff(want, got); diff != "" || got.Blobs == 0 || got.Snapshot != s.ID || len(got.Problems) > 0 {
 			t.Errorf("%s: %s %+v", s.ID, diff, got.Problems)
 		}
@@ -197,7 +199,7 @@ func TestPartByPartEverythingIsRead(t *testing.T) {
 			t.Errorf("part %d: longest unread since %s, the first part was read after %s", n, all.OldestRead, began)
 		}
 		for _, r := range all.Snapshots {
-			if want := fmt.Sprintf("%d/%d", n, parts); r.Part != want || r.Read == nil || r.Read.Blobs >= r.Blobs || r.Read.Blobs == 0 {
+			if want := fmt.Sprintf("%d/%d", n, parts); r.Part != want || r.Read.Blobs >= r.Blobs || r.Read.Blobs == 0 {
 				t.Errorf("got %+v", r)
 			}
 		}
@@ -263,5 +265,136 @@ func TestAListingProvesNoBytes(t *testing.T) {
 		if err != nil || s.Verified != nil {
 			t.Errorf("%s counts as verified: %v", s.ID, err)
 		}
+	}
+}
+
+// saying is a bucket whose server says something of the hash of what lies there.
+type saying struct {
+	bucket.Bucket
+	of func(bucket.Info) string
+}
+
+func (s saying) Head(ctx context.Context, key string) (bucket.Info, error) {
+	info, err := s.Bucket.Head(ctx, key)
+	info.SHA256 = s.of(info)
+	return info, err
+}
+
+// truly is what an honest server says of what was stored under its own digest.
+func truly(i bucket.Info) string { return path.Base(i.Key) }
+
+func TestByHeadsWhatTheServerSaysIsCompared(t *testing.T) {
+	t.Parallel()
+	shared := path.Base(layout.BlobKey(sharedLayer().desc.Digest))
+	for _, x := range []struct {
+		name           string
+		says           func(bucket.Info) string
+		proven         bool // the server was seen to refuse wrong hashes
+		damage         func(file string) error
+		hash           bool   // counts
+		kind, detailed string // of the problem; "": none
+	}{
+		{name: "its hash is the digest", says: truly, proven: true, hash: true},
+		{name: "its hash is another one", proven: true, hash: true, kind: "corrupt", detailed: "its SHA-256 is 00",
+			says: func(i bucket.Info) string {
+				if truly(i) == shared {
+					return strings.Repeat("0", 64)
+				}
+				return truly(i)
+			}},
+		{name: "it has no hash", says: func(bucket.Info) string { return "" }, proven: true},
+		{name: "a hash that was never seen to be checked proves nothing", says: truly},
+		{name: "a wrong hash that was never seen to be checked proves nothing either", says: func(bucket.Info) string { return strings.Repeat("0", 64) }},
+		{name: "it is shorter, whatever its hash", says: truly, proven: true, hash: true, damage: shorten, kind: "corrupt", detailed: "it has 1 bytes"},
+		{name: "it is not there", says: truly, proven: true, hash: true, damage: os.Remove, kind: "missing"},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			c := &clock{}
+			dir := filepath.Join(t.TempDir(), "vault")
+			var in countingBucket
+			v := openVault(t, dir, c, func(b bucket.Bucket) bucket.Bucket { in = counting(saying{b, x.says}); return in })
+			someSnapshots(t, c, v)
+			prove(t, dir, x.proven)
+			if x.damage != nil {
+				if err := x.damage(filepath.Join(dir, layout.BlobKey(sharedLayer().desc.Digest))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			clear(in.gets)
+			all, err := v.VerifyAll(t.Context(), vault.VerifyOptions{All: true, Head: true}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			newest := all.Snapshots[len(all.Snapshots)-1]
+			wantProblem(t, newest.Problems, x.kind, x.detailed)
+			// One blob is named by its SHA-512, which no server says.
+			if all.ByHash.Blobs > 0 != x.hash || all.ByLength.Blobs == 1 != x.hash || all.Read.Blobs == 0 || all.Level != "head" {
+				t.Errorf("got %+v", all.Coverage)
+			}
+			if bad := len(newest.Problems); all.Read.Blobs+all.ByHash.Blobs+all.ByLength.Blobs+bad != all.Blobs {
+				t.Errorf("got %+v and %d problems, want each counted once", all.Coverage, bad)
+			}
+			if in.gets[layout.BlobKey(sharedLayer().desc.Digest)] != 0 {
+				t.Error("a layer was read")
+			}
+			list, err := v.List(t.Context())
+			for _, s := range list.Snapshots {
+				if err != nil || s.Verified != nil {
+					t.Errorf("%s counts as verified, %v", s.ID, err)
+				}
+			}
+			// What was found stays to be read, whatever the next run is told.
+			again, err := v.VerifyAll(t.Context(), vault.VerifyOptions{All: true, Part: 2, Parts: 999}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if read := in.gets[layout.BlobKey(sharedLayer().desc.Digest)] > 0; read != (x.kind != "") {
+				t.Errorf("it was read by the next run: %v; %+v", read, again.Snapshots[0].Problems)
+			}
+		})
+	}
+}
+
+func shorten(file string) error {
+	return errors.Join(os.Chmod(file, 0o600), os.Truncate(file, 1))
+}
+
+func wantProblem(t *testing.T, got []vault.Problem, kind, detailed string) {
+	t.Helper()
+	if kind == "" && len(got) == 0 {
+		return
+	}
+	if len(got) != 1 || got[0].Kind != kind || len(got[0].Images) == 0 || !strings.Contains(got[0].Error, detailed) {
+		t.Errorf("got %+v, want that something is %s %s", got, kind, detailed)
+	}
+}
+
+// prove writes down whether the vault's place checks hashes.
+func prove(t *testing.T, dir string, checksum bool) {
+	t.Helper()
+	file := filepath.Join(dir, layout.KeyConfig)
+	var config layout.Config
+	readJSON(t, file, &config)
+	config.Proven.Checksum = checksum
+	data, err := layout.Encode(config)
+	if err == nil {
+		err = errors.Join(os.Chmod(file, 0o600), os.WriteFile(file, data, 0o600))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheAgeOfTheOldestUnreadByteIsSaid(t *testing.T) {
+	c := &clock{}
+	v := openVault(t, filepath.Join(t.TempDir(), "vault"), c, nil)
+	someSnapshots(t, c, v)
+	before, err := v.VerifyAll(t.Context(), vault.VerifyOptions{All: true, Head: true}, nil)
+	if err != nil || before.OldestUnreadSeconds <= 0 || before.One().OldestUnreadSeconds != before.OldestUnreadSeconds {
+		t.Errorf("got %d s since %s, %v", before.OldestUnreadSeconds, before.OldestRead, err)
+	}
+	full, err := v.VerifyAll(t.Context(), vault.VerifyOptions{All: true}, nil)
+	if err != nil || !full.OldestRead.After(before.OldestRead) || full.Read.Blobs != full.Blobs {
+		t.Errorf("after all was read: %s (before: %s), %+v, %v", full.OldestRead, before.OldestRead, full.Coverage, err)
 	}
 }

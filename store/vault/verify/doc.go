@@ -1,4 +1,5 @@
-// Package verify reads and hashes everything that snapshots in a vault need.
+// Package verify proves that everything is right that snapshots in a vault need: by
+// reading and hashing all of it, a part of it, or by what the bucket says of it.
 //
 // It reads in the order of references: the commit records, the history, the roots, the
 // indexes of repositories, the manifests of one repository after the other, then all

@@ -1,9 +1,6 @@
 package verify
 
 import (
-	"context"
-	"fmt"
-	"io/fs"
 	"slices"
 	"strconv"
 	"time"
@@ -13,8 +10,20 @@ import (
 	"lastro/store/vault/layout"
 )
 
+func (o Options) level() Level {
+	switch {
+	case o.List:
+		return List
+	case o.Head:
+		return Head
+	case o.Parts > 0:
+		return Part
+	}
+	return Full
+}
+
 // whole reports whether every blob is read.
-func (o Options) whole() bool { return !o.List && o.Parts == 0 }
+func (o Options) whole() bool { return o.level() == Full }
 
 func (o Options) part() string {
 	if o.Parts == 0 {
@@ -37,68 +46,38 @@ func number(d digest.Digest) uint64 {
 	return n
 }
 
-// list compares what is not going to be read with what the bucket lists.
-func (r *verify) list(ctx context.Context) error {
-	if r.o.whole() {
-		return nil
-	}
-	sizes := map[string]int64{}
-	for info, err := range r.Bucket.List(ctx, layout.DirBlobs) {
-		if err != nil {
-			return err
-		}
-		sizes[info.Key] = info.Size
-	}
-	for d, n := range r.needs {
-		size, there := sizes[layout.BlobKey(d)]
-		var err error
-		switch {
-		case n.read || r.meant(d):
-			continue
-		case !there:
-			err = fmt.Errorf("vault %s: blob %s: it is not listed: %w", r.Bucket, d, fs.ErrNotExist)
-		case size != n.size:
-			err = fmt.Errorf("vault %s: blob %s: %w: %d bytes are listed, not %d", r.Bucket, d, layout.ErrDamaged, size, n.size)
-		}
-		if err := r.found(d, err); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // parts notes in the head's list of parts what this run has read of all snapshots.
 // Where the vault is divided otherwise, one part of another number is not noted.
-func (o Options) parts(read []time.Time, began time.Time) []time.Time {
+func (o Options) parts(list []time.Time, began time.Time) []time.Time {
 	switch {
-	case !o.All || o.List:
-		return read
+	case !o.All || o.level() == List || o.level() == Head:
+		return list
 	case o.whole():
-		return slices.Repeat([]time.Time{began}, max(len(read), 1))
+		return slices.Repeat([]time.Time{began}, max(len(list), 1))
 	}
-	read = divided(read, o.Parts)
-	read[o.Part-1] = began
-	return read
+	list = divided(list, o.Parts)
+	list[o.Part-1] = began
+	return list
 }
 
 // divided is a list of n parts. Where it had another number, each part is as old as
 // the oldest was: its bytes were in any of them.
-func divided(read []time.Time, n int) []time.Time {
-	if len(read) == n {
-		return slices.Clone(read)
+func divided(list []time.Time, n int) []time.Time {
+	if len(list) == n {
+		return slices.Clone(list)
 	}
 	var first time.Time
-	if len(read) > 0 {
-		first = slices.MinFunc(read, time.Time.Compare)
+	if len(list) > 0 {
+		first = slices.MinFunc(list, time.Time.Compare)
 	}
 	return slices.Repeat([]time.Time{first}, n)
 }
 
 // next is the part that is longest unread, from 1 on.
-func next(read []time.Time) int {
+func next(list []time.Time) int {
 	least := 0
-	for i, t := range read {
-		if t.Before(read[least]) {
+	for i, t := range list {
+		if t.Before(list[least]) {
 			least = i
 		}
 	}

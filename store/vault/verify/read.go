@@ -87,7 +87,7 @@ func (r *verify) rootIndex(ctx context.Context, desc ocispec.Descriptor) (ocispe
 
 // ours reads an index of ours.
 func (r *verify) ours(ctx context.Context, desc ocispec.Descriptor) (ocispec.Index, error) {
-	r.need(desc, nil).read = true
+	r.need(desc, nil).proof = read
 	idx, err := r.Index(ctx, desc)
 	return idx, r.found(desc.Digest, err)
 }
@@ -126,15 +126,15 @@ func (r *verify) repositories(ctx context.Context) error {
 			m, _, err := r.Manifest(ctx, desc)
 			return m, err
 		})
-		read := map[digest.Digest]ocispec.Index{}
+		indexes := map[digest.Digest]ocispec.Index{}
 		for _, v := range r.repos[repo] {
-			idx, known := read[v.index.Digest]
+			idx, known := indexes[v.index.Digest]
 			if !known {
 				var err error
 				if idx, err = r.ours(ctx, v.index); err != nil {
 					return err
 				}
-				read[v.index.Digest] = idx
+				indexes[v.index.Digest] = idx
 			}
 			if err := r.manifests(ctx, w, v, idx); err != nil {
 				return err
@@ -170,13 +170,13 @@ func fullName(repo string, desc ocispec.Descriptor) string {
 
 func (r *verify) tree(t catalog.Tree, img *image) error {
 	for _, f := range t.Faults {
-		r.need(ocispec.Descriptor{Digest: f.Digest}, img).read = true
+		r.need(ocispec.Descriptor{Digest: f.Digest}, img).proof = read
 		if err := r.found(f.Digest, f.Err); err != nil {
 			return err
 		}
 	}
 	for _, m := range t.Manifests {
-		r.need(m.Descriptor, img).read = true
+		r.need(m.Descriptor, img).proof = read
 	}
 	for _, blob := range t.Blobs {
 		r.need(blob, img)
@@ -187,10 +187,10 @@ func (r *verify) tree(t catalog.Tree, img *image) error {
 // hashAll hashes all blobs, many at once.
 func (r *verify) hashAll(ctx context.Context) error {
 	var bytes int64
-	todo := slices.DeleteFunc(slices.Sorted(maps.Keys(r.needs)), func(d digest.Digest) bool { return r.needs[d].read || !r.meant(d) })
+	todo := slices.DeleteFunc(slices.Sorted(maps.Keys(r.needs)), func(d digest.Digest) bool { return r.needs[d].proof != unproven || !r.meant(d) })
 	for _, d := range todo {
 		bytes += r.needs[d].size
-		r.needs[d].read = true
+		r.needs[d].proof = read
 	}
 	r.progress.Plan(len(todo), bytes)
 	g, gctx := errgroup.WithContext(ctx)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -32,27 +33,41 @@ func (r *verify) conclude(s *snapshot) {
 			s.report.Problems = append(s.report.Problems, p)
 		}
 	}
-	r.measure(s, all)
-	var closure digest.Digest
-	s.report.Blobs, s.report.Bytes, closure = layout.Measure(all)
+	s.report.Level, s.report.Part, s.report.Coverage = r.o.level(), r.o.part(), r.coverage(maps.Keys(all))
+	_, _, closure := layout.Measure(all)
 	if want := s.record.Closure; len(s.report.Problems) == 0 && closure != want {
 		s.report.Problems = append(s.report.Problems, Problem{want, "incomplete", []string{}, fmt.Sprintf("%d blobs are named below the root, the record counts %d", len(all), s.record.Blobs)})
 	}
 	slices.SortFunc(s.report.Problems, func(a, b Problem) int { return cmp.Compare(a.Digest, b.Digest) })
 }
 
-// measure says how much of what a snapshot needs was read, if it was not all.
-func (r *verify) measure(s *snapshot, all map[digest.Digest]int64) {
-	if r.o.whole() {
-		return
-	}
-	s.report.Part, s.report.Read = r.o.part(), new(Amount)
-	for d, size := range all {
-		if r.needs[d].read {
-			s.report.Read.Blobs++
-			s.report.Read.Bytes += size
+// coverage says how far contents were proven right.
+func (r *verify) coverage(all iter.Seq[digest.Digest]) (c Coverage) {
+	for d := range all {
+		n := r.needs[d]
+		c.Blobs++
+		c.Bytes += n.size
+		if _, bad := r.problems[d]; bad {
+			continue
+		}
+		if to := c.by(n.proof); to != nil {
+			to.Blobs++
+			to.Bytes += n.size
 		}
 	}
+	return c
+}
+
+func (c *Coverage) by(p proof) *Amount {
+	switch p {
+	case read:
+		return &c.Read
+	case byHash:
+		return &c.ByHash
+	case byLength:
+		return &c.ByLength
+	}
+	return nil
 }
 
 // hurt names the images of a snapshot that need a content.
@@ -107,7 +122,7 @@ func note(entries []layout.Entry, report Report) {
 		switch {
 		case len(report.Problems) > 0:
 			entries[i].Verified = time.Time{}
-		case report.Read == nil:
+		case report.Level == Full:
 			entries[i].Verified = report.Time
 		}
 	}
@@ -120,7 +135,7 @@ func (r *verify) damaged(list []digest.Digest) []digest.Digest {
 		set[d] = true
 	}
 	for d, n := range r.needs {
-		if _, bad := r.problems[d]; bad || n.read {
+		if _, bad := r.problems[d]; bad || n.proof == read {
 			r.settle(set, d)
 		}
 	}

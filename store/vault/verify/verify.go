@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -19,13 +20,37 @@ type Report struct {
 	Vault       string    `json:"vault"`
 	Snapshot    string    `json:"snapshot"`
 	Time        time.Time `json:"time"`
-	Blobs       int       `json:"blobs"` // that it needs
-	Bytes       int64     `json:"bytes"`
+	Level       Level     `json:"level"`
+	Part        string    `json:"part,omitempty"` // which of how many, as N/M
+	Coverage              // of what it needs
 	Problems    []Problem `json:"problems"`
-	Part        string    `json:"part,omitempty"`         // what of them was read and hashed, as N/M; all were compared with a listing
-	Read        *Amount   `json:"read,omitempty"`         // that part; nil: all
 	Requests    int64     `json:"requests,omitempty"`     // not in the receipt
 	TookSeconds float64   `json:"took_seconds,omitempty"` // not in the receipt
+
+	// OldestRead is that of the vault; see Result. It and its age are not in the receipt.
+	OldestRead          time.Time `json:"oldest_read,omitzero"`
+	OldestUnreadSeconds int64     `json:"oldest_unread_seconds,omitempty"`
+}
+
+// Level is how far a verification goes. Records, indexes and manifests are read and
+// hashed on each.
+type Level string
+
+const (
+	List Level = "list" // blobs are compared with a listing, in name and length
+	Head Level = "head" // blobs are asked for: the server's own SHA-256 is compared with the digest
+	Part Level = "part" // a part of the blobs is read and hashed, the others as with List
+	Full Level = "full" // all is read and hashed
+)
+
+// Coverage is how far contents were proven right: each that is no problem counts once,
+// by the strongest proof.
+type Coverage struct {
+	Blobs    int    `json:"blobs"` // that are needed
+	Bytes    int64  `json:"bytes"`
+	Read     Amount `json:"read"`           // and hashed
+	ByHash   Amount `json:"by_server_hash"` // the server's own SHA-256 of all bytes is the digest
+	ByLength Amount `json:"by_length"`      // only name and length are right: the server has no such hash, or was not asked
 }
 
 // Amount is so many contents with so many bytes.
@@ -48,7 +73,8 @@ type Problem struct {
 type Options struct {
 	Snapshot string // "" or "latest", an id, or the start of one
 	All      bool   // every snapshot there is: what several need is read once
-	List     bool   // blobs are compared with a listing, in name and length, and not read
+	List     bool   // Level List
+	Head     bool   // Level Head
 	// Of all blobs the Part-th of so many Parts is read, and the others as with List.
 	// Part 0 is the part that is longest unread. Parts 0 is all.
 	Part, Parts int
@@ -57,7 +83,9 @@ type Options struct {
 // Result is what a verification found.
 type Result struct {
 	Snapshots []Report // the oldest first
-	Part      int      // which was read; 0: all or none
+	Level     Level
+	Part      int // which was read; 0: all or none
+	Coverage      // of all that the snapshots need
 	// OldestRead is when what is longest unread in the vault was read and hashed, or
 	// sent there; zero: no part was ever read, as far as the vault knows.
 	OldestRead time.Time
@@ -88,7 +116,7 @@ func Run(ctx context.Context, c *catalog.Catalog, o Options, progress mirror.Pro
 		o.Part = next(divided(h.Read, o.Parts))
 	}
 	r := &verify{
-		Catalog: c, progress: progress, o: o, began: c.Now().UTC(), again: map[digest.Digest]bool{},
+		Catalog: c, progress: progress, o: o, began: c.Now().UTC(), hashes: config.Proven.Checksum, again: map[digest.Digest]bool{},
 		roots: map[digest.Digest]ocispec.Index{}, segments: map[layout.Segment]bool{}, sides: map[digest.Digest]bool{}, repos: map[string][]*version{},
 		needs: map[digest.Digest]*need{}, problems: map[digest.Digest]Problem{},
 	}
@@ -102,7 +130,8 @@ func (r *verify) run(ctx context.Context, config layout.Config, entries []layout
 	if err := r.all(ctx, entries); err != nil {
 		return Result{}, err
 	}
-	result := Result{Snapshots: make([]Report, len(r.snapshots)), Part: r.o.Part}
+	result := Result{Snapshots: make([]Report, len(r.snapshots)), Level: r.o.level(), Part: r.o.Part}
+	result.Coverage = r.coverage(maps.Keys(r.needs))
 	for i, s := range r.snapshots {
 		r.conclude(s)
 		result.Snapshots[i] = s.report
@@ -118,6 +147,7 @@ type verify struct {
 	progress  mirror.Progress
 	o         Options
 	began     time.Time
+	hashes    bool                   // what the server says of a SHA-256 is worth something
 	again     map[digest.Digest]bool // was damaged, and is read whatever part is meant
 	snapshots []*snapshot
 	roots     map[digest.Digest]ocispec.Index
@@ -153,7 +183,7 @@ type need struct {
 	digest digest.Digest
 	size   int64
 	images []*image
-	read   bool // was hashed
+	proof  proof
 }
 
 // image is one of a version of its repository.
@@ -172,7 +202,7 @@ func (r *verify) all(ctx context.Context, entries []layout.Entry) error {
 	if err := r.repositories(ctx); err != nil {
 		return err
 	}
-	if err := r.list(ctx); err != nil {
+	if err := r.compare(ctx); err != nil {
 		return err
 	}
 	return r.hashAll(ctx)
