@@ -17,7 +17,6 @@ import (
 	"lastro/store"
 	"lastro/store/check"
 	"lastro/store/vault"
-	"lastro/store/vault/layout"
 )
 
 func (c *cli) checkCommand() *cobra.Command {
@@ -148,7 +147,7 @@ func (v *vaultSource) Fetch(ctx context.Context, _ []string, c store.Content) (i
 	if v.err != nil {
 		return nil, v.err
 	}
-	body, _, err := v.vault.Bucket.Get(ctx, layout.BlobKey(c.Digest), 0)
+	body, _, err := v.vault.OpenBlob(ctx, c.Digest, 0)
 	return body, err
 }
 

@@ -216,7 +216,7 @@ func (b *backup) repair(ctx context.Context) error {
 		if err != nil {
 			continue // not here: what needs it fails
 		}
-		err = b.Bucket.Replace(ctx, layout.BlobKey(d), o)
+		err = b.ReplaceBlob(ctx, d, o)
 		done()
 		if _, ok := errors.AsType[*bucket.ContentError](err); ok {
 			continue
@@ -323,9 +323,9 @@ func (b *backup) put(ctx context.Context, doc layout.Document) error {
 	if err != nil || known[d] && !b.damaged[d] {
 		return err
 	}
-	created, err := b.Bucket.Put(ctx, layout.BlobKey(d), bucket.Bytes(doc.Data))
+	created, err := b.PutBlob(ctx, d, bucket.Bytes(doc.Data))
 	if errors.Is(err, bucket.ErrDiffers) || b.damaged[d] {
-		created, err = true, b.Bucket.Replace(ctx, layout.BlobKey(d), bucket.Bytes(doc.Data))
+		created, err = true, b.ReplaceBlob(ctx, d, bucket.Bytes(doc.Data))
 		b.repaired[d] = true
 	}
 	if err != nil {

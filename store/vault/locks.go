@@ -88,7 +88,7 @@ func (b *backup) lockReused(ctx context.Context, s layout.Snapshot, repos []repo
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(catalog.AtOnce)
 	for d := range reused {
-		g.Go(func() error { return b.lockAgain(gctx, layout.BlobKey(d)) })
+		g.Go(func() error { return b.lockAgain(gctx, b.BlobKey(d)) })
 	}
 	return g.Wait()
 }

@@ -17,7 +17,6 @@ import (
 	"lastro/store/ledger"
 	"lastro/store/vault/bucket"
 	"lastro/store/vault/catalog"
-	"lastro/store/vault/layout"
 )
 
 // held collects what the vault holds for the ledger, which writes it in batches.
@@ -147,10 +146,10 @@ func (b *backup) send(ctx context.Context, d digest.Digest, size int64) (created
 	if o.Size != size {
 		return false, fmt.Errorf("%w %s: %d bytes, not %d", errLocal, d, o.Size, size)
 	}
-	created, err = b.Bucket.Put(ctx, layout.BlobKey(d), o)
+	created, err = b.PutBlob(ctx, d, o)
 	if errors.Is(err, bucket.ErrDiffers) {
 		b.Log.Warn("damaged blob in the vault replaced", "digest", d)
-		created, err = true, b.Bucket.Replace(ctx, layout.BlobKey(d), o)
+		created, err = true, b.ReplaceBlob(ctx, d, o)
 	}
 	if err != nil {
 		return false, err

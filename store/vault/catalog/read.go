@@ -23,7 +23,7 @@ func (v *Catalog) blob(ctx context.Context, kind string, d digest.Digest, size, 
 	if size > limit {
 		return nil, fmt.Errorf("vault %s: %s %s: %d bytes, where at most %d are read: %w", v.Bucket, kind, d, size, limit, errBeyond)
 	}
-	r, info, err := v.Bucket.Get(ctx, layout.BlobKey(d), 0)
+	r, info, err := v.OpenBlob(ctx, d, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -69,7 +69,7 @@ func (r *run) extend(ctx context.Context, config layout.Config) error {
 	if _, bad := catalog.Damage(damage); damage != nil && !bad {
 		return damage
 	}
-	if err := r.lock(ctx, wanted(entries, live)); err != nil {
+	if err := r.lock(ctx, r.wanted(entries, live)); err != nil {
 		return err
 	}
 	for _, e := range entries {
@@ -82,13 +82,13 @@ func (r *run) extend(ctx context.Context, config layout.Config) error {
 const anySize = -1
 
 // wanted is what is to be locked, with its length.
-func wanted(entries []layout.Entry, live map[digest.Digest]int64) map[string]int64 {
+func (r *run) wanted(entries []layout.Entry, live map[digest.Digest]int64) map[string]int64 {
 	keys := map[string]int64{layout.KeyConfig: anySize}
 	for _, e := range entries {
 		keys[e.Record] = anySize
 	}
 	for d, size := range live {
-		keys[layout.BlobKey(d)] = size
+		keys[r.BlobKey(d)] = size
 	}
 	return keys
 }
@@ -104,7 +104,7 @@ func (r *run) lock(ctx context.Context, keys map[string]int64) error {
 				return err
 			}
 			size, wanted := keys[v.Key]
-			if marker := v.ETag == ""; wanted && !marker && (size == v.Size || size == anySize) {
+			if marker := v.ETag == ""; wanted && !marker && (size == anySize || r.Fits(v.Size, size)) {
 				found = append(found, v)
 				there[v.Key] = true
 			}

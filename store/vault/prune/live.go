@@ -42,10 +42,11 @@ func newLive(c *catalog.Catalog, near mirror.Destination) *live {
 	return &live{c, near, map[key]struct{}{}, map[digest.Digest]bool{}}
 }
 
-func (l *live) add(d digest.Digest) { l.set[keyOf(d)] = struct{}{} }
+func (l *live) add(d digest.Digest) { l.set[keyOf(l.NameOf(d))] = struct{}{} }
 
-func (l *live) has(d digest.Digest) bool {
-	_, ok := l.set[keyOf(d)]
+// has tells whether they lead to what has a name in the vault.
+func (l *live) has(name digest.Digest) bool {
+	_, ok := l.set[keyOf(name)]
 	return ok
 }
 

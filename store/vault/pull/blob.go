@@ -11,7 +11,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lastro/mirror"
-	"lastro/store/vault/layout"
 )
 
 type verifiedKey struct{}
@@ -119,7 +118,7 @@ func (s *Snapshot) load(desc ocispec.Descriptor) (*task, error) {
 			err = s.held(ctx, desc)
 		}
 		if err != nil && ctx.Err() == nil {
-			s.log.Warn("blob not served from the vault", "bucket", s.catalog.Bucket.String(), "object", layout.BlobKey(desc.Digest), "err", err)
+			s.log.Warn("blob not served from the vault", "bucket", s.catalog.Bucket.String(), "object", s.catalog.BlobKey(desc.Digest), "err", err)
 		}
 		return nil, err
 	})
@@ -135,7 +134,7 @@ func (s *Snapshot) held(ctx context.Context, desc ocispec.Descriptor) error {
 
 // get opens a blob in the vault.
 func (s *Snapshot) get(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
-	body, info, err := s.catalog.Bucket.Get(ctx, layout.BlobKey(desc.Digest), offset)
+	body, info, err := s.catalog.OpenBlob(ctx, desc.Digest, offset)
 	if err == nil && info.Size != desc.Size {
 		err = errors.Join(damaged(fmt.Errorf("%d bytes, not %d", info.Size, desc.Size)), body.Close())
 	}

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"lastro/store/vault/catalog"
-	"lastro/store/vault/layout"
 )
 
 const (
@@ -62,7 +61,7 @@ func (p *Plan) sample(ctx context.Context, c *catalog.Catalog) (int64, error) {
 	read := make([]int64, len(list))
 	for i, desc := range list {
 		g.Go(func() error {
-			body, _, err := c.Bucket.Get(ctx, layout.BlobKey(desc.Digest), 0)
+			body, _, err := c.OpenBlob(ctx, desc.Digest, 0)
 			if _, bad := catalog.Damage(err); bad {
 				return nil
 			}

@@ -176,7 +176,7 @@ type source struct {
 }
 
 func (s *source) open(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
-	body, info, err := s.r.Bucket.Get(ctx, layout.BlobKey(s.desc.Digest), offset)
+	body, info, err := s.r.OpenBlob(ctx, s.desc.Digest, offset)
 	if err == nil && info.Size != s.desc.Size {
 		err = errors.Join(fmt.Errorf("blob %s: %w: %d bytes, not %d", s.desc.Digest, layout.ErrDamaged, info.Size, s.desc.Size), body.Close())
 	}

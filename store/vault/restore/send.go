@@ -191,7 +191,7 @@ type outgoing struct {
 
 func (s *outgoing) open(ctx context.Context) (io.ReadCloser, error) {
 	s.opened, s.err = true, nil
-	body, info, err := s.x.Bucket.Get(ctx, layout.BlobKey(s.desc.Digest), 0)
+	body, info, err := s.x.OpenBlob(ctx, s.desc.Digest, 0)
 	if err == nil && info.Size != s.desc.Size {
 		err = errors.Join(s.damage(fmt.Errorf("%d bytes, not %d", info.Size, s.desc.Size)), body.Close())
 	}

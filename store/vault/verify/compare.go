@@ -56,7 +56,7 @@ func (r *verify) list(ctx context.Context) error {
 		sizes[info.Key] = info.Size
 	}
 	for _, n := range r.unread() {
-		size, there := sizes[layout.BlobKey(n.digest)]
+		size, there := sizes[r.BlobKey(n.digest)]
 		err := r.long(n, size)
 		if !there {
 			err = fmt.Errorf("vault %s: blob %s: it is not listed: %w", r.Bucket, n.digest, fs.ErrNotExist)
@@ -70,7 +70,7 @@ func (r *verify) list(ctx context.Context) error {
 }
 
 func (r *verify) long(n *need, size int64) error {
-	if size == n.size {
+	if r.Fits(size, n.size) {
 		return nil
 	}
 	return fmt.Errorf("vault %s: blob %s: %w: it has %d bytes, not %d", r.Bucket, n.digest, layout.ErrDamaged, size, n.size)
@@ -84,7 +84,7 @@ func (r *verify) ask(ctx context.Context) error {
 	g.SetLimit(asks)
 	for _, n := range list {
 		g.Go(func() error {
-			info, err := r.Bucket.Head(gctx, layout.BlobKey(n.digest))
+			info, err := r.Bucket.Head(gctx, r.BlobKey(n.digest))
 			if err == nil {
 				n.proof, err = r.weigh(n, info)
 			}

@@ -206,7 +206,7 @@ func (r *verify) hashAll(ctx context.Context) error {
 }
 
 func (r *verify) hash(ctx context.Context, d digest.Digest, size int64) error {
-	body, _, err := r.Bucket.Get(ctx, layout.BlobKey(d), 0)
+	body, _, err := r.OpenBlob(ctx, d, 0)
 	if err != nil {
 		return err
 	}
