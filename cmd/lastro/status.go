@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"lastro/mirror"
@@ -47,6 +45,9 @@ type status struct {
 	OldestUnread   *time.Time `json:"oldest_unread"`           // when what checks have left unread for longest was read
 	OldestInVaults *time.Time `json:"oldest_unread_in_vaults"` // the same of what verifications of vaults have left
 
+	Vaults     []vaultStatus `json:"vaults"`
+	Restorable string        `json:"restorable"` // yes; no: there is no backup; in doubt: what was found last speaks against each vault
+
 	FromVault *servedStatus `json:"from_vault"` // what a daemon with --from-vault answers out of; null: it serves its own
 
 	now time.Time
@@ -61,7 +62,7 @@ type ruleStatus struct {
 }
 
 func (s *site) status(ctx context.Context) (status, error) {
-	st := status{Rules: []ruleStatus{}, Problems: []string{}, FromVault: s.elsewhere.status(), now: s.now()}
+	st := status{Rules: []ruleStatus{}, Vaults: []vaultStatus{}, Problems: []string{}, FromVault: s.elsewhere.status(), now: s.now()}
 	for _, m := range s.cfg().Mirror {
 		if m.Every.Never() {
 			continue // it is as complete as it is asked to be
@@ -77,6 +78,7 @@ func (s *site) status(ctx context.Context) (status, error) {
 			return st, err
 		}
 	}
+	st.Restorable = st.restorable()
 	if err := s.collectStatus(ctx, &st); err != nil {
 		return st, err
 	}
@@ -122,65 +124,6 @@ func (s *site) ruleStatus(ctx context.Context, rule mirror.Rule, st *status) (ru
 	return r, nil
 }
 
-func (s *site) vaultStatus(ctx context.Context, name string, st *status) error {
-	backup, err := s.job(ctx, jobBackup+name)
-	if err != nil {
-		return err
-	}
-	verify, err := s.job(ctx, jobVerify+name)
-	if err != nil {
-		return err
-	}
-	var saved savedSnapshot
-	if len(backup.Result) > 0 {
-		if err := json.Unmarshal(backup.Result, &saved); err != nil {
-			return fmt.Errorf("status: the record of backup %s: %w", name, err)
-		}
-	}
-	st.LastBackup = latest(st.LastBackup, saved.Newest)
-	st.LastVerify = latest(st.LastVerify, verify.LastOK)
-	if st.LastBackup != nil {
-		st.RPOSeconds = new(int64(st.now.Sub(*st.LastBackup) / time.Second))
-	}
-	switch {
-	case backup.Err != "":
-		st.Problems = append(st.Problems, fmt.Sprintf("vault %s: the last backup ended with: %s", name, backup.Err))
-	case len(saved.Failed) > 0:
-		st.Problems = append(st.Problems, fmt.Sprintf("vault %s: %d images are not in the newest snapshot as they are here (lastro backup %s)", name, len(saved.Failed), name))
-	case saved.Newest.IsZero():
-		st.Problems = append(st.Problems, fmt.Sprintf("vault %s: there was no backup yet (lastro backup %s)", name, name))
-	}
-	if known := readBackOf(verify).Oldest; !known.IsZero() && (st.OldestInVaults == nil || known.Before(*st.OldestInVaults)) {
-		st.OldestInVaults = new(known.UTC())
-	}
-	prune, err := s.job(ctx, jobPrune+name)
-	if err != nil {
-		return err
-	}
-	if prune.Err != "" {
-		st.Problems = append(st.Problems, fmt.Sprintf("vault %s: the last prune ended with: %s", name, prune.Err))
-	}
-	if verify.Err != "" {
-		st.Problems = append(st.Problems, fmt.Sprintf("vault %s: the last verify ended with: %s", name, verify.Err))
-	}
-	return s.drillStatus(ctx, name, st)
-}
-
-func (s *site) drillStatus(ctx context.Context, name string, st *status) error {
-	job, err := s.job(ctx, jobDrill+name)
-	if err != nil {
-		return err
-	}
-	st.LastDrill = latest(st.LastDrill, job.LastOK)
-	if last := drilledOf(job); last.RTOSeconds > 0 {
-		st.RTOSeconds = new(max(last.RTOSeconds, *cmp.Or(st.RTOSeconds, new(int64))))
-	}
-	if job.Err != "" {
-		st.Problems = append(st.Problems, fmt.Sprintf("vault %s: the last drill ended with: %s", name, job.Err))
-	}
-	return nil
-}
-
 // job is the record of a job; one that never ran is the zero record.
 func (s *site) job(ctx context.Context, name string) (ledger.Job, error) {
 	job, err := s.ledger().Job(ctx, name)
@@ -188,13 +131,6 @@ func (s *site) job(ctx context.Context, name string) (ledger.Job, error) {
 		return ledger.Job{Name: name}, nil
 	}
 	return job, err
-}
-
-func latest(old *time.Time, t time.Time) *time.Time {
-	if t.IsZero() || old != nil && old.After(t) {
-		return old
-	}
-	return new(t.UTC())
 }
 
 // Print answers the three questions first, one line each.
@@ -215,7 +151,7 @@ func (st status) Print(w io.Writer) error {
 	}
 	fmt.Fprintf(w, "complete   %d of %d rules, %d images\n", complete, len(st.Rules), images)
 	fmt.Fprintf(w, "as of      %s\n", stamp(oldest))
-	fmt.Fprintf(w, "restorable %s\n", st.restorable())
+	fmt.Fprintf(w, "restorable %s\n", st.restore())
 	if st.LastCheck != nil {
 		fmt.Fprintf(w, "checked    %s, and all of it read since %s\n", stamp(*st.LastCheck), stamp(*st.OldestUnread))
 	}
@@ -236,24 +172,4 @@ func (st status) Print(w io.Writer) error {
 		fmt.Fprintf(w, "problem: %s\n", p)
 	}
 	return nil
-}
-
-func (st status) restorable() string {
-	if st.LastBackup == nil {
-		return "no: there is no backup"
-	}
-	verified := "never verified"
-	if st.LastVerify != nil {
-		verified = "last verified " + humanize.RelTime(*st.LastVerify, st.now, "ago", "from now")
-	}
-	if st.OldestInVaults != nil {
-		verified += ", all of it since " + stamp(*st.OldestInVaults)
-	}
-	if st.LastDrill != nil {
-		verified += ", drilled " + humanize.RelTime(*st.LastDrill, st.now, "ago", "from now")
-	}
-	if st.RTOSeconds != nil {
-		verified += fmt.Sprintf(", in about %s", time.Duration(*st.RTOSeconds)*time.Second)
-	}
-	return fmt.Sprintf("yes: from the backup of %s (%s), %s", stamp(*st.LastBackup), humanize.RelTime(*st.LastBackup, st.now, "ago", "from now"), verified)
 }

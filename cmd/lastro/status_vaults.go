@@ -1,0 +1,196 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"lastro/store/ledger"
+)
+
+// vaultStatus is what the last runs with one vault found. A time that is null never was.
+type vaultStatus struct {
+	Name         string     `json:"name"`
+	Newest       *time.Time `json:"newest"`        // time of the newest backup of this registry
+	Verified     *time.Time `json:"verified"`      // when a verification last found no problem
+	OldestUnread *time.Time `json:"oldest_unread"` // when what is longest unread in it was read, or sent there
+	Drilled      *time.Time `json:"drilled"`       // when a drill last found no problem
+	RTOSeconds   *int64     `json:"rto_seconds"`
+	Doubts       []string   `json:"doubts"` // what the last verification and the last drill found against restoring from it
+}
+
+func (s *site) vaultStatus(ctx context.Context, name string, st *status) error {
+	v := vaultStatus{Name: name, Doubts: []string{}}
+	for _, add := range []func(context.Context, *vaultStatus, *status) error{s.backupStatus, s.verifyStatus, s.drillStatus, s.pruneStatus} {
+		if err := add(ctx, &v, st); err != nil {
+			return err
+		}
+	}
+	st.Vaults = append(st.Vaults, v)
+	return nil
+}
+
+func (s *site) backupStatus(ctx context.Context, v *vaultStatus, st *status) error {
+	job, err := s.job(ctx, jobBackup+v.Name)
+	if err != nil {
+		return err
+	}
+	var saved savedSnapshot
+	if len(job.Result) > 0 {
+		if err := json.Unmarshal(job.Result, &saved); err != nil {
+			return fmt.Errorf("status: the record of backup %s: %w", v.Name, err)
+		}
+	}
+	v.Newest = known(saved.Newest)
+	st.LastBackup = latest(st.LastBackup, saved.Newest)
+	if st.LastBackup != nil {
+		st.RPOSeconds = new(int64(st.now.Sub(*st.LastBackup) / time.Second))
+	}
+	switch {
+	case job.Err != "":
+		st.problem("vault %s: the last backup ended with: %s", v.Name, job.Err)
+	case len(saved.Failed) > 0:
+		st.problem("vault %s: %d images are not in the newest snapshot as they are here (lastro backup %s)", v.Name, len(saved.Failed), v.Name)
+	case saved.Newest.IsZero():
+		st.problem("vault %s: there was no backup yet (lastro backup %s)", v.Name, v.Name)
+	}
+	return nil
+}
+
+func (s *site) verifyStatus(ctx context.Context, v *vaultStatus, st *status) error {
+	job, err := s.job(ctx, jobVerify+v.Name)
+	if err != nil {
+		return err
+	}
+	v.Verified, v.OldestUnread = known(job.LastOK), known(readBackOf(job).Oldest)
+	st.LastVerify = latest(st.LastVerify, job.LastOK)
+	if v.OldestUnread != nil && (st.OldestInVaults == nil || v.OldestUnread.Before(*st.OldestInVaults)) {
+		st.OldestInVaults = v.OldestUnread
+	}
+	v.doubt(st, "verify", job, readBackOf(job).Problems)
+	return nil
+}
+
+func (s *site) drillStatus(ctx context.Context, v *vaultStatus, st *status) error {
+	job, err := s.job(ctx, jobDrill+v.Name)
+	if err != nil {
+		return err
+	}
+	v.Drilled = known(job.LastOK)
+	st.LastDrill = latest(st.LastDrill, job.LastOK)
+	if last := drilledOf(job); last.RTOSeconds > 0 {
+		v.RTOSeconds = new(last.RTOSeconds)
+		st.RTOSeconds = new(max(last.RTOSeconds, *cmp.Or(st.RTOSeconds, new(int64))))
+	}
+	v.doubt(st, "drill", job, len(drilledOf(job).Problems))
+	return nil
+}
+
+func (s *site) pruneStatus(ctx context.Context, v *vaultStatus, st *status) error {
+	job, err := s.job(ctx, jobPrune+v.Name)
+	if err == nil && job.Err != "" {
+		st.problem("vault %s: the last prune ended with: %s", v.Name, job.Err)
+	}
+	return err
+}
+
+// doubt notes what a job found. A run that was cut short found nothing, and what the
+// one before it found stays; an error before the newest backup does not count either,
+// which the vault took.
+func (v *vaultStatus) doubt(st *status, what string, job ledger.Job, problems int) {
+	found := fmt.Sprintf("the last %s ended with: %s", what, job.Err)
+	if problems > 0 {
+		found = fmt.Sprintf("the last %s found %d problems (lastro backup verify --all %s)", what, problems, v.Name)
+	}
+	short := job.Ended.Before(job.Started)
+	late := v.Newest == nil || job.Ended.After(*v.Newest)
+	if problems > 0 || job.Err != "" && !short && late {
+		v.Doubts = append(v.Doubts, found)
+	}
+	if problems > 0 || job.Err != "" {
+		st.problem("vault %s: %s", v.Name, found)
+	}
+}
+
+func (st *status) problem(format string, args ...any) {
+	st.Problems = append(st.Problems, fmt.Sprintf(format, args...))
+}
+
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return new(t.UTC())
+}
+
+func latest(old *time.Time, t time.Time) *time.Time {
+	if old != nil && old.After(t) {
+		return old
+	}
+	return cmp.Or(known(t), old)
+}
+
+// best is the vault to restore from: one that nothing speaks against, and of several
+// that with the newest backup. Nil: there is no backup.
+func (st status) best() (best *vaultStatus) {
+	for i := range st.Vaults {
+		if v := &st.Vaults[i]; v.Newest != nil && (best == nil || v.better(best)) {
+			best = v
+		}
+	}
+	return best
+}
+
+func (v *vaultStatus) better(than *vaultStatus) bool {
+	if sound := len(v.Doubts) == 0; sound != (len(than.Doubts) == 0) {
+		return sound
+	}
+	return v.Newest.After(*than.Newest)
+}
+
+func (st status) restorable() string {
+	switch best := st.best(); {
+	case best == nil:
+		return "no"
+	case len(best.Doubts) > 0:
+		return "in doubt"
+	}
+	return "yes"
+}
+
+// restore is the line about it.
+func (st status) restore() string {
+	best := st.best()
+	if best == nil {
+		return "no: there is no backup"
+	}
+	return fmt.Sprintf("%s: from vault %s, the backup of %s (%s), %s", st.Restorable, best.Name, stamp(*best.Newest), st.ago(*best.Newest), strings.Join(st.proofs(best), ", "))
+}
+
+func (st status) ago(t time.Time) string { return humanize.RelTime(t, st.now, "ago", "from now") }
+
+// proofs are what is known of a vault.
+func (st status) proofs(v *vaultStatus) []string {
+	if len(v.Doubts) > 0 {
+		return v.Doubts
+	}
+	list := []string{"never verified"}
+	if v.Verified != nil {
+		list[0] = "last verified " + st.ago(*v.Verified)
+	}
+	if v.OldestUnread != nil {
+		list = append(list, "all of it since "+stamp(*v.OldestUnread))
+	}
+	if v.Drilled != nil {
+		list = append(list, "drilled "+st.ago(*v.Drilled))
+	}
+	if v.RTOSeconds != nil {
+		list = append(list, fmt.Sprintf("in about %s", time.Duration(*v.RTOSeconds)*time.Second))
+	}
+	return list
+}
