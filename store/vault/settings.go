@@ -87,5 +87,5 @@ func (s Settings) bucket(ctx context.Context, o Options, sent func()) (bucket.Bu
 	if u.Scheme == "file" {
 		return folder.Open(filepath.Clean(u.Path), folder.Options{Sent: sent, Step: o.Step}), nil
 	}
-	return s3.Open(ctx, u.Host, strings.Trim(u.Path, "/"), s.S3, s3.Options{Log: o.Log, Sent: sent, Now: o.Now})
+	return s3.Open(ctx, u.Host, strings.Trim(u.Path, "/"), s.S3, s3.Options{Log: o.Log, Sent: sent, Now: o.Now, Transport: o.Transport, Idle: o.Idle})
 }

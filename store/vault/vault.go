@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"sync/atomic"
 	"time"
@@ -36,9 +37,12 @@ type Options struct {
 	Version string           // of the program, for the record
 	Config  []byte           // the configuration, without secrets, for the record; nil: none
 	// Wrap puts something around the bucket; for tests, as is Step, which is called
-	// before each step of a folder that changes the disk.
-	Wrap func(bucket.Bucket) bucket.Bucket
-	Step func(op, key string) error
+	// before each step of a folder that changes the disk, and as are Transport and Idle:
+	// the way to an S3 server, and for how long a request may stand still there.
+	Wrap      func(bucket.Bucket) bucket.Bucket
+	Step      func(op, key string) error
+	Transport http.RoundTripper
+	Idle      time.Duration
 }
 
 // Vault is a backup repository in a bucket. It may be used from many goroutines
