@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"lastro/cmd/lastro/internal/schedule"
 	"lastro/configs"
@@ -145,18 +146,31 @@ func (d *daemon) tidy(ctx context.Context, b configs.Backup) {
 	}
 }
 
-// scheduledVerify reads the part of a vault that is longest unread. Before the first
-// backup there is nothing to read.
+// firstLook is how often what needs a snapshot looks for the first one.
+const firstLook = 10 * time.Minute
+
+var errNoBackup = errors.New("there was no backup yet")
+
+// afterFirst is an AgainError while a vault has no snapshot. Other errors are for the
+// job itself to meet, and to record.
+func (d *daemon) afterFirst(ctx context.Context, v *vault.Vault) error {
+	h, err := v.Heads(ctx)
+	if errors.Is(err, vault.ErrNoVault) || errors.Is(err, vault.ErrEmpty) || err == nil && len(h.Snapshots) == 0 {
+		return &schedule.AgainError{At: d.now().Add(firstLook), Err: errNoBackup}
+	}
+	return nil
+}
+
+// scheduledVerify reads the part of a vault that is longest unread.
 func (d *daemon) scheduledVerify(ctx context.Context, b configs.Backup) error {
 	v, err := d.site.vault(ctx, b.Name)
 	if err != nil {
 		return err
 	}
-	all, err := d.site.verifyAll(ctx, v, vault.VerifyOptions{All: true, Parts: b.Verify.Part}, nil)
-	if errors.Is(err, vault.ErrNoVault) {
-		d.log.Info("nothing to verify: there was no backup yet", "job", jobVerify+b.Name)
-		return nil
+	if err := d.afterFirst(ctx, v); err != nil {
+		return err
 	}
+	all, err := d.site.verifyAll(ctx, v, vault.VerifyOptions{All: true, Parts: b.Verify.Part}, nil)
 	if err != nil {
 		return err
 	}

@@ -118,17 +118,16 @@ func drilledWeb(r vault.Drilled) web.Drill {
 	return d
 }
 
-// scheduledDrill is a drill by itself. Before the first backup there is nothing to try.
+// scheduledDrill is a drill by itself.
 func (d *daemon) scheduledDrill(ctx context.Context, b configs.Backup) error {
 	v, err := d.site.vault(ctx, b.Name)
 	if err != nil {
 		return err
 	}
-	report, err := d.site.drill(ctx, v, vault.DrillOptions{Images: b.Drill.Images}, nil)
-	if errors.Is(err, vault.ErrNoVault) || errors.Is(err, vault.ErrEmpty) {
-		d.log.Info("nothing to drill with: there was no backup yet", "job", jobDrill+b.Name)
-		return nil
+	if err := d.afterFirst(ctx, v); err != nil {
+		return err
 	}
+	report, err := d.site.drill(ctx, v, vault.DrillOptions{Images: b.Drill.Images}, nil)
 	if err != nil {
 		return err
 	}

@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -21,9 +23,18 @@ func TestADrillThatWasKilledLeavesNothingForLong(t *testing.T) {
 	}
 }
 
-func TestADaemonWithNothingToDrillWithSaysSo(t *testing.T) {
+// TestADaemonWaitsForTheFirstBackup has a vault without a snapshot, and none at all.
+func TestADaemonWaitsForTheFirstBackup(t *testing.T) {
+	for _, init := range []bool{true, false} {
+		t.Run(fmt.Sprintf("a vault is there %t", init), func(t *testing.T) { waitsForTheFirstBackup(t, init) })
+	}
+}
+
+func waitsForTheFirstBackup(t *testing.T, init bool) {
 	b, _ := sampleBench(t)
-	b.run(t, exitDone, "backup", "init")
+	if init {
+		b.run(t, exitDone, "backup", "init")
+	}
 	text, err := os.ReadFile(b.config())
 	if err != nil {
 		t.Fatal(err)
@@ -33,6 +44,11 @@ func TestADaemonWithNothingToDrillWithSaysSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	daemon := start(t, b.command(t, "serve", "--log-level", "info"))
-	daemon.wait(t, `msg="nothing to drill with: there was no backup yet" job="drill main"`)
+	for _, job := range []string{"drill main", "verify main"} {
+		daemon.wait(t, `msg="job goes on later" job="`+job+`" .* because="there was no backup yet"`)
+	}
+	if out := b.run(t, exitDone, "status"); strings.Contains(out, "last verify") || strings.Contains(out, "last drill") {
+		t.Errorf("it is no failure:\n%s", out)
+	}
 	b.run(t, exitError, "backup", "drill")
 }
