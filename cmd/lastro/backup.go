@@ -143,8 +143,9 @@ func (c *cli) printIndex(ctx context.Context, v *vault.Vault, snapshot string) e
 func (c *cli) backupVerifyCommand() *cobra.Command {
 	var o vault.VerifyOptions
 	var read string
+	var repair bool
 	cmd := &cobra.Command{
-		Use:   "verify [NAME] [--snapshot ID | --all] [--list | --head | --read N/M]",
+		Use:   "verify [NAME] [--snapshot ID | --all] [--list | --head | --read N/M] [--repair]",
 		Short: "read and hash what snapshots need",
 		Long: `Verify reads every object that a snapshot (default: the newest) needs, hashes
 it, and lists what is missing or wrong with the images that it hurts. With --all
@@ -156,9 +157,15 @@ refuses bytes with another one. With --read N/M a listing is compared, and the N
 of M parts of all blobs of all snapshots is read as well: M such runs read
 everything. The daemon does that by itself (verify: in the configuration). How much
 was read, how much is right by the server's hash and how much by its length alone is
-said, and since when the byte was not read that is longest unread. The exit code is 4 when a problem was found; the next
-backup repairs what it can.`,
-		Example: "  lastro backup verify\n  lastro backup verify main --all\n  lastro backup verify main --read 1/7",
+said, and since when the byte was not read that is longest unread.
+
+With --repair right bytes are put in the place of what is missing or wrong, from the
+first that has them: the local registry, an older version in a bucket that keeps them,
+another vault of the configuration, the upstream that the image comes from. They are
+hashed before, on the way and after; what is right is never written over. The daemon
+repairs whenever it verifies. The exit code is 4 when a problem is left; the next
+backup tries the local registry again.`,
+		Example: "  lastro backup verify\n  lastro backup verify main --all --repair\n  lastro backup verify main --read 1/7",
 		Args:    takes(cobra.MaximumNArgs(1)),
 	}
 	f := cmd.Flags()
@@ -167,6 +174,7 @@ backup repairs what it can.`,
 	f.BoolVar(&o.List, "list", false, "compare blobs with a listing, and read none")
 	f.BoolVar(&o.Head, "head", false, "ask for the length and the server's own SHA-256 of each blob, and read none")
 	f.StringVar(&read, "read", "", "read and hash part `N/M` of all blobs of all snapshots")
+	f.BoolVar(&repair, "repair", false, "put right bytes in the place of what is missing or wrong")
 	cmd.MarkFlagsMutuallyExclusive("snapshot", "all")
 	cmd.MarkFlagsMutuallyExclusive("snapshot", "read")
 	cmd.MarkFlagsMutuallyExclusive("list", "head", "read")
@@ -179,6 +187,9 @@ backup repairs what it can.`,
 			return err
 		}
 		o.All = o.All || o.Parts > 0
+		if repair {
+			o.Repair = s.repairs(v.Name)
+		}
 		return c.verify(ctx, s, v, o)
 	})
 	return cmd
@@ -198,7 +209,7 @@ func (c *cli) verify(ctx context.Context, s *site, v *vault.Vault, o vault.Verif
 	if err := c.print(result); err != nil {
 		return err
 	}
-	return verdict(v, shownVerifications(all).problems())
+	return verdict(v, all.Left())
 }
 
 func verdict(v *vault.Vault, problems int) error {

@@ -1,22 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/spf13/cobra"
 
-	"lastro/mirror"
-	"lastro/store"
 	"lastro/store/check"
-	"lastro/store/vault"
 )
 
 func (c *cli) checkCommand() *cobra.Command {
@@ -113,78 +106,4 @@ func matchAny(texts []string) (func(string) bool, error) {
 		return nil, usageError{err}
 	}
 	return func(repo string) bool { return matches(patterns, repo) }, nil
-}
-
-// contentSources are where content can be brought back from: the vaults, then the
-// upstreams of the rules.
-func (s *site) contentSources() (all []check.Source) {
-	for _, b := range s.cfg().Backup {
-		all = append(all, &vaultSource{site: s, name: b.Name})
-	}
-	return append(all, upstreamSource{s, s.served().rules})
-}
-
-// vaultSource brings content from a vault, which is opened when it is first needed.
-// One that cannot be opened is left out, and is said.
-type vaultSource struct {
-	site *site
-	name string
-
-	open  sync.Once
-	vault *vault.Vault
-	err   error
-}
-
-func (v *vaultSource) String() string { return "vault " + v.name }
-
-// Fetch is for [check.Source].
-func (v *vaultSource) Fetch(ctx context.Context, _ []string, c store.Content) (io.ReadCloser, error) {
-	v.open.Do(func() {
-		if v.vault, v.err = v.site.vault(ctx, v.name); v.err != nil {
-			v.site.log.Warn("the vault cannot be opened and is no source", "err", v.err)
-		}
-	})
-	if v.err != nil {
-		return nil, v.err
-	}
-	body, _, err := v.vault.OpenBlob(ctx, c.Digest, 0)
-	return body, err
-}
-
-// upstreamSource brings content by digest from where a repository comes from.
-type upstreamSource struct {
-	site  *site
-	rules *mirror.Directory
-}
-
-func (u upstreamSource) String() string { return "upstream" }
-
-func (u upstreamSource) Fetch(ctx context.Context, repos []string, c store.Content) (io.ReadCloser, error) {
-	err := error(fs.ErrNotExist)
-	for _, repo := range repos {
-		for _, origin := range u.rules.Origins(repo) {
-			body, ferr := u.fetch(ctx, origin.Upstream, c)
-			if ferr == nil {
-				return body, nil
-			}
-			err = errors.Join(err, ferr)
-		}
-	}
-	return nil, err
-}
-
-func (u upstreamSource) fetch(ctx context.Context, from mirror.Reference, c store.Content) (io.ReadCloser, error) {
-	src, err := u.site.source(from.Host)
-	if err != nil {
-		return nil, err
-	}
-	if c.Manifest {
-		_, raw, err := src.Manifest(ctx, from.Repository, c.Digest.String())
-		return io.NopCloser(bytes.NewReader(raw)), err
-	}
-	body, start, err := src.Blob(ctx, from.Repository, c.Descriptor, 0)
-	if err == nil && start != 0 {
-		err = errors.Join(fmt.Errorf("upstream %s: the blob begins at %d", from.Host, start), body.Close())
-	}
-	return body, err
 }

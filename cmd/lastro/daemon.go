@@ -170,19 +170,22 @@ func (d *daemon) scheduledVerify(ctx context.Context, b configs.Backup) error {
 	if err := d.afterFirst(ctx, v); err != nil {
 		return err
 	}
-	all, err := d.site.verifyAll(ctx, v, vault.VerifyOptions{All: true, Parts: b.Verify.Part}, nil)
+	all, err := d.site.verifyAll(ctx, v, vault.VerifyOptions{All: true, Parts: b.Verify.Part, Repair: d.site.repairs(b.Name)}, nil)
 	if err != nil {
 		return err
 	}
 	for _, s := range all.Snapshots {
 		for _, p := range s.Problems {
-			d.log.Error("problem in a vault", "job", jobVerify+b.Name, "snapshot", s.Snapshot, "digest", p.Digest, "kind", p.Kind, "images", p.Images, "err", p.Error)
+			if p.Repaired {
+				continue // and said when it was
+			}
+			d.log.Error("problem in a vault", "job", jobVerify+b.Name, "snapshot", s.Snapshot, "digest", p.Digest, "kind", p.Kind, "images", p.Images, "err", p.Error, "unrepaired", p.Unrepaired, "next", p.Next)
 		}
 	}
-	problems := shownVerifications(all).problems()
-	d.log.Info("verify done", "job", jobVerify+b.Name, "part", all.Part, "parts", all.Parts, "snapshots", len(all.Snapshots), "requests", all.Requests, "problems", problems)
+	problems, found := counts(all)
+	d.log.Info("verify done", "job", jobVerify+b.Name, "part", all.Part, "parts", all.Parts, "snapshots", len(all.Snapshots), "requests", all.Requests, "problems", problems, "repaired", found-problems)
 	if problems > 0 {
-		return fmt.Errorf("%d problems: the next backup repairs what it can", problems)
+		return fmt.Errorf("%d problems are left: run lastro backup verify --all --repair %s, which says what each needs", problems, b.Name)
 	}
 	return nil
 }

@@ -195,22 +195,50 @@ func TestTheDaemonReadsItsVaultsBack(t *testing.T) {
 	flip(t, filepath.Join(dir, "vault/blobs/sha256", d.Encoded()))
 	daemon := start(t, b.command(t, "serve", "--log-level", "info"))
 	admin := daemon.wait(t, `msg="lastro serves".* admin=(\S+)`)[1]
-	daemon.wait(t, `msg="problem in a vault" job="verify second" .*digest=`+regexp.QuoteMeta(d.String())+` kind=corrupt`)
-	daemon.wait(t, `msg="verify done" job="verify second" part=1 parts=1 .* problems=1`)
+	daemon.wait(t, `msg="damage in the vault repaired" vault=second digest=`+regexp.QuoteMeta(d.String())+` kind=corrupt source="local store"`)
+	daemon.wait(t, `msg="verify done" job="verify second" part=1 parts=1 .* problems=0 repaired=1`)
 	var st status
 	b.read(t, &st, "status")
-	if st.OldestInVaults == nil || !slices.ContainsFunc(st.Problems, func(p string) bool { return strings.HasPrefix(p, "vault second: the last verify") }) {
+	if st.OldestInVaults == nil || slices.ContainsFunc(st.Problems, func(p string) bool { return strings.HasPrefix(p, "vault second: the last verify") }) {
 		t.Errorf("%+v", st)
 	}
 	_, metrics := get(t, "http://"+admin+"/metrics")
-	for _, want := range []string{`lastro_vault_problems{vault="second"} 1`, `lastro_vault_oldest_unread_seconds{vault="second"} `} {
+	for _, want := range []string{`lastro_vault_problems{vault="second"} 0`, `lastro_vault_repaired_total{source="local store",vault="second"} 1`, `lastro_vault_oldest_unread_seconds{vault="second"} `} {
 		if !strings.Contains(metrics, "\n"+want) {
 			t.Errorf("/metrics has no %s", want)
 		}
 	}
+	daemon.wait(t, `msg="drill done" job="drill second" .* problems=0`)
+	b.run(t, exitDone, "backup", "verify", "second", "--read", "1/1")
+}
+
+// TestWhatNobodyCanRepairIsSaid has lost a manifest everywhere: there is no source.
+func TestWhatNobodyCanRepairIsSaid(t *testing.T) {
+	dir := t.TempDir()
+	b, _, file, d := checkedBench(t, "  - {name: second, to: 'file://"+dir+"/vault', every: never, verify: {part: 1/1}, drill: {images: 100}}\ncheck: {every: never}\n")
+	b.run(t, exitDone, "check", "--repair", "--read", "1/1")
+	b.run(t, exitDone, "backup", "second")
+	text, err := os.ReadFile(b.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// From now on nothing is mirrored, so no upstream is asked.
+	text = regexp.MustCompile(`(?m)^mirror:\n(  .*\n)*`).ReplaceAll(text, nil)
+	if err := os.WriteFile(b.config(), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	flip(t, filepath.Join(dir, "vault/blobs/sha256", d.Encoded()))
+	flip(t, file)
+	daemon := start(t, b.command(t, "serve", "--log-level", "info"))
+	daemon.wait(t, `msg="problem in a vault" job="verify second" .*digest=`+regexp.QuoteMeta(d.String())+` kind=corrupt .*unrepaired="local store: its bytes do not match .*; upstream: does not have it" next="bring what it hurts here again`)
+	daemon.wait(t, `msg="verify done" job="verify second" part=1 parts=1 .* problems=1 repaired=0`)
 	daemon.wait(t, `msg="problem in a drill" job="drill second" .*digest=sha256:`)
 	daemon.wait(t, `msg="drill done" job="drill second" `)
-	b.run(t, exitDone, "backup", "second") // which repairs it
-	b.run(t, exitDone, "backup", "drill", "second", "--images", "100")
-	b.run(t, exitDone, "backup", "verify", "second", "--read", "1/1")
+	var st status
+	b.read(t, &st, "status")
+	if !slices.ContainsFunc(st.Problems, func(p string) bool {
+		return strings.HasPrefix(p, "vault second: the last verify found 1 problems")
+	}) {
+		t.Errorf("%q", st.Problems)
+	}
 }

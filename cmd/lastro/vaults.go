@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/opencontainers/go-digest"
 
 	"lastro/cmd/lastro/internal/web"
 	"lastro/mirror"
@@ -105,8 +104,8 @@ type shownVerification vault.Verified
 // Print lists the problems first.
 func (v shownVerification) Print(w io.Writer) error {
 	printProblems(w, v.Problems)
-	_, err := fmt.Fprintf(w, "vault %s: snapshot %s: %d blobs, %s %s in %.1f s: %d problems\n",
-		v.Vault, v.Snapshot, v.Blobs, size(v.Bytes), covered(v.Level, v.Coverage), v.TookSeconds, len(v.Problems))
+	_, err := fmt.Fprintf(w, "vault %s: snapshot %s: %d blobs, %s %s in %.1f s: %s\n",
+		v.Vault, v.Snapshot, v.Blobs, size(v.Bytes), covered(v.Level, v.Coverage), v.TookSeconds, found(vault.Verified(v).Left(), len(v.Problems)))
 	if err != nil {
 		return err
 	}
@@ -138,11 +137,39 @@ func printOldest(w io.Writer, t time.Time) error {
 
 func printProblems(w io.Writer, problems []vault.Problem) {
 	for _, p := range problems {
+		if p.Repaired {
+			fmt.Fprintf(w, "repaired: %s: was %s: %s\n  from %s\n", p.Digest, p.Kind, p.Error, p.Source)
+			continue
+		}
 		fmt.Fprintf(w, "problem: %s: %s: %s\n", p.Digest, p.Kind, p.Error)
 		for _, img := range p.Images {
 			fmt.Fprintf(w, "  hurts %s\n", img)
 		}
+		if p.Unrepaired != "" {
+			fmt.Fprintf(w, "  not repaired: %s\n", p.Unrepaired)
+		}
+		if p.Next != "" {
+			fmt.Fprintf(w, "  next: %s\n", p.Next)
+		}
 	}
+}
+
+// counts tells what is left of all problems.
+func counts(a vault.VerifiedAll) (left, all int) {
+	left = a.Left()
+	all = left
+	for _, n := range a.Repaired() {
+		all += n
+	}
+	return left, all
+}
+
+// found counts problems, and says how many of all are none any more.
+func found(left, all int) string {
+	if left == all {
+		return fmt.Sprintf("%d problems", left)
+	}
+	return fmt.Sprintf("%d problems, %d repaired", left, all-left)
 }
 
 // verifyAll verifies several snapshots, or a part, as one run of the vault's
@@ -153,8 +180,10 @@ func (s *site) verifyAll(ctx context.Context, v *vault.Vault, o vault.VerifyOpti
 		if err != nil {
 			return runResult{}, err
 		}
-		known := readBack{all.OldestRead, shownVerifications(all).problems()}
-		s.witness.ReadBack(known.web(v.Name))
+		known := readBack{all.OldestRead, all.Left()}
+		shown := known.web(v.Name)
+		shown.Repaired = all.Repaired()
+		s.witness.ReadBack(shown)
 		result := runResult{record: known, failed: known.Problems}
 		if known.Problems > 0 {
 			return result, problemsError(known.Problems)
@@ -188,29 +217,18 @@ func (r readBack) web(name string) web.ReadBack {
 // shownVerifications is what a verification found in all snapshots.
 type shownVerifications vault.VerifiedAll
 
-// problems counts each once, in however many snapshots it is.
-func (a shownVerifications) problems() int {
-	found := map[digest.Digest]bool{}
-	for _, v := range a.Snapshots {
-		for _, p := range v.Problems {
-			found[p.Digest] = true
-		}
-	}
-	return len(found)
-}
-
 // Print lists the snapshots, the oldest first.
 func (a shownVerifications) Print(w io.Writer) error {
 	for _, v := range a.Snapshots {
 		printProblems(w, v.Problems)
-		fmt.Fprintf(w, "snapshot %s: %d blobs, %s: %d problems\n", v.Snapshot, v.Blobs, size(v.Bytes), len(v.Problems))
+		fmt.Fprintf(w, "snapshot %s: %d blobs, %s: %s\n", v.Snapshot, v.Blobs, size(v.Bytes), found(v.Left(), len(v.Problems)))
 	}
 	part := ""
 	if a.Parts > 0 {
 		part = fmt.Sprintf(", part %d/%d", a.Part, a.Parts)
 	}
-	_, err := fmt.Fprintf(w, "vault %s: %d snapshots%s, %d blobs, %s %s in %.1f s: %d problems\n",
-		a.Vault, len(a.Snapshots), part, a.Blobs, size(a.Bytes), covered(a.Level, a.Coverage), a.TookSeconds, a.problems())
+	_, err := fmt.Fprintf(w, "vault %s: %d snapshots%s, %d blobs, %s %s in %.1f s: %s\n",
+		a.Vault, len(a.Snapshots), part, a.Blobs, size(a.Bytes), covered(a.Level, a.Coverage), a.TookSeconds, found(counts(vault.VerifiedAll(a))))
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/http"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"lastro/store/vault/bucket/s3"
 	"lastro/store/vault/catalog"
 	"lastro/store/vault/layout"
+	"lastro/store/vault/repair"
 	"lastro/store/vault/restore"
 	"lastro/store/vault/verify"
 )
@@ -110,6 +112,10 @@ type (
 	Coverage      = verify.Coverage
 	Amount        = verify.Amount
 	Problem       = verify.Problem
+
+	RepairOptions = repair.Options
+	RepairSource  = repair.Source
+	RepairContent = repair.Content
 )
 
 // VerifyFull is the level at which everything is read.
@@ -145,6 +151,41 @@ type VerifiedAll struct {
 	OldestUnreadSeconds int64       `json:"oldest_unread_seconds"` // its age: of the oldest byte that nobody has read since
 	Requests            int64       `json:"requests"`
 	TookSeconds         float64     `json:"took_seconds"`
+}
+
+// Left counts what is wrong and not repaired, each once, in however many snapshots it is.
+func (a VerifiedAll) Left() int {
+	left := map[digest.Digest]bool{}
+	for p := range a.each() {
+		if !p.Repaired {
+			left[p.Digest] = true
+		}
+	}
+	return len(left)
+}
+
+// Repaired counts what was repaired, each once, by source.
+func (a VerifiedAll) Repaired() map[string]int {
+	seen, n := map[digest.Digest]bool{}, map[string]int{}
+	for p := range a.each() {
+		if p.Repaired && !seen[p.Digest] {
+			seen[p.Digest] = true
+			n[p.Source]++
+		}
+	}
+	return n
+}
+
+func (a VerifiedAll) each() iter.Seq[Problem] {
+	return func(yield func(Problem) bool) {
+		for _, s := range a.Snapshots {
+			for _, p := range s.Problems {
+				if !yield(p) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // VerifyAll verifies what the options name; see verify.Run. progress may be nil.

@@ -3,6 +3,7 @@ package bucket
 import (
 	"context"
 	"errors"
+	"io"
 	"iter"
 	"time"
 )
@@ -17,6 +18,9 @@ type Server interface {
 	// Versions yields every version of all that lies or lay under a prefix, marks of
 	// removal among them.
 	Versions(ctx context.Context, prefix string) iter.Seq2[Info, error]
+	// GetVersion opens one of them from its start. The caller closes the stream and
+	// checks the bytes.
+	GetVersion(ctx context.Context, version Info) (io.ReadCloser, error)
 	// Asked tells what the settings ask of how a content is stored, and how the one
 	// under a key, which was written as Bulk, is stored.
 	Asked(ctx context.Context, key string) ([]Asked, error)

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"lastro/store/vault/bucket"
+	"lastro/store/vault/catalog"
 	"lastro/store/vault/layout"
 )
 
@@ -55,6 +56,8 @@ func (r *verify) list(ctx context.Context) error {
 		}
 		sizes[info.Key] = info.Size
 	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(catalog.AtOnce)
 	for _, n := range r.unread() {
 		size, there := sizes[r.BlobKey(n.digest)]
 		err := r.long(n, size)
@@ -62,11 +65,11 @@ func (r *verify) list(ctx context.Context) error {
 			err = fmt.Errorf("vault %s: blob %s: it is not listed: %w", r.Bucket, n.digest, fs.ErrNotExist)
 		}
 		n.proof = byLength
-		if err := r.found(n.digest, err); err != nil {
-			return err
+		if err != nil {
+			g.Go(func() error { return r.doubt(gctx, n, err) })
 		}
 	}
-	return nil
+	return g.Wait()
 }
 
 func (r *verify) long(n *need, size int64) error {
@@ -88,8 +91,11 @@ func (r *verify) ask(ctx context.Context) error {
 			if err == nil {
 				n.proof, err = r.weigh(n, info)
 			}
+			if err != nil {
+				err = r.doubt(gctx, n, err)
+			}
 			r.progress.Done(n.digest.String(), err)
-			return r.found(n.digest, err)
+			return err
 		})
 	}
 	return g.Wait()

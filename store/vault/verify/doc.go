@@ -5,5 +5,6 @@
 // indexes of repositories, the manifests of one repository after the other, then all
 // blobs. What several snapshots need is read once. It changes nothing but the head,
 // where it notes when a snapshot was found right, or what is damaged, and adds a
-// receipt for each snapshot.
+// receipt for each snapshot. Told to repair, it puts right bytes in the place of damage
+// where it finds it, by package repair, so that it goes on below; it reads them back.
 package verify

@@ -21,11 +21,14 @@ func (r *verify) snapshot(ctx context.Context, e layout.Entry) error {
 	s := &snapshot{entry: e, own: []digest.Digest{e.Digest}, versions: map[*version]bool{}}
 	s.report = Report{Format: layout.Format, Vault: r.Name, Snapshot: e.ID, Time: r.Now().UTC(), Problems: []Problem{}}
 	r.snapshots = append(r.snapshots, s)
-	record, err := r.Trusted(ctx, e)
+	err := r.mend(ctx, recordOf(e), func() (err error) {
+		s.record, err = r.Trusted(ctx, e)
+		return err
+	})
 	if err != nil {
 		return r.found(e.Digest, err)
 	}
-	s.record = record
+	record := s.record
 	for _, g := range record.History.Segments {
 		s.own = append(s.own, g.Digest)
 		if err := r.segment(ctx, g); err != nil {
@@ -46,14 +49,19 @@ func (r *verify) snapshot(ctx context.Context, e layout.Entry) error {
 // beside reads what a snapshot has of state and configuration.
 func (r *verify) beside(ctx context.Context, s *snapshot) error {
 	if l := s.record.State; l != nil && r.first(s, l) {
-		_, err := r.State(ctx, s.record)
+		err := r.mend(ctx, small(l.Digest, l.Size), func() error {
+			_, err := r.State(ctx, s.record)
+			return err
+		})
 		if err := r.found(l.Digest, err); err != nil {
 			return err
 		}
 	}
 	if l := s.record.Config; l != nil && r.first(s, l) {
-		_, err := r.Configuration(ctx, s.record)
-		return r.found(l.Digest, err)
+		return r.found(l.Digest, r.mend(ctx, small(l.Digest, l.Size), func() error {
+			_, err := r.Configuration(ctx, s.record)
+			return err
+		}))
 	}
 	return nil
 }
@@ -71,8 +79,10 @@ func (r *verify) segment(ctx context.Context, g layout.Segment) error {
 		return nil
 	}
 	r.segments[g] = true
-	_, err := r.Events(ctx, g)
-	return r.found(g.Digest, err)
+	return r.found(g.Digest, r.mend(ctx, small(g.Digest, g.Size), func() error {
+		_, err := r.Events(ctx, g)
+		return err
+	}))
 }
 
 func (r *verify) rootIndex(ctx context.Context, desc ocispec.Descriptor) (ocispec.Index, error) {
@@ -88,7 +98,11 @@ func (r *verify) rootIndex(ctx context.Context, desc ocispec.Descriptor) (ocispe
 // ours reads an index of ours.
 func (r *verify) ours(ctx context.Context, desc ocispec.Descriptor) (ocispec.Index, error) {
 	r.need(desc, nil).proof = read
-	idx, err := r.Index(ctx, desc)
+	var idx ocispec.Index
+	err := r.mend(ctx, small(desc.Digest, desc.Size), func() (err error) {
+		idx, err = r.Index(ctx, desc)
+		return err
+	})
 	return idx, r.found(desc.Digest, err)
 }
 
@@ -122,10 +136,7 @@ func (r *verify) need(desc ocispec.Descriptor, img *image) *need {
 // repositories reads all manifests, repository by repository.
 func (r *verify) repositories(ctx context.Context) error {
 	for _, repo := range slices.Sorted(maps.Keys(r.repos)) {
-		w := r.Walker(func(ctx context.Context, desc ocispec.Descriptor) (mirror.Manifest, error) {
-			m, _, err := r.Manifest(ctx, desc)
-			return m, err
-		})
+		w := r.walker(repo)
 		indexes := map[digest.Digest]ocispec.Index{}
 		for _, v := range r.repos[repo] {
 			idx, known := indexes[v.index.Digest]
@@ -142,6 +153,17 @@ func (r *verify) repositories(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// walker reads manifests of a repository.
+func (r *verify) walker(repo string) *catalog.Walker {
+	return r.Walker(func(ctx context.Context, desc ocispec.Descriptor) (m mirror.Manifest, err error) {
+		err = r.mend(ctx, manifestOf(repo, desc), func() (err error) {
+			m, _, err = r.Manifest(ctx, desc)
+			return err
+		})
+		return m, err
+	})
 }
 
 // manifests reads those of one version of a repository that were not read yet, and
@@ -197,7 +219,8 @@ func (r *verify) hashAll(ctx context.Context) error {
 	g.SetLimit(catalog.AtOnce)
 	for _, d := range todo {
 		g.Go(func() error {
-			err := r.hash(gctx, d, r.needs[d].size)
+			n := r.needs[d]
+			err := r.mend(gctx, n.blob(), func() error { return r.hash(gctx, d, n.size) })
 			r.progress.Done(d.String(), err)
 			return r.found(d, err)
 		})

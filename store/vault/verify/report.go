@@ -30,15 +30,29 @@ func (r *verify) conclude(s *snapshot) {
 	for d, p := range r.problems {
 		if _, needed := all[d]; needed || slices.Contains(s.own, d) {
 			p.Images = r.hurt(s, d)
+			p.Next = r.next(p)
 			s.report.Problems = append(s.report.Problems, p)
 		}
 	}
 	s.report.Level, s.report.Part, s.report.Coverage = r.o.level(), r.o.part(), r.coverage(maps.Keys(all))
 	_, _, closure := layout.Measure(all)
-	if want := s.record.Closure; len(s.report.Problems) == 0 && closure != want {
-		s.report.Problems = append(s.report.Problems, Problem{want, "incomplete", []string{}, fmt.Sprintf("%d blobs are named below the root, the record counts %d", len(all), s.record.Blobs)})
+	if want := s.record.Closure; s.report.Left() == 0 && closure != want {
+		s.report.Problems = append(s.report.Problems, Problem{Digest: want, Kind: "incomplete", Images: []string{}, Error: fmt.Sprintf("%d blobs are named below the root, the record counts %d", len(all), s.record.Blobs)})
 	}
 	slices.SortFunc(s.report.Problems, func(a, b Problem) int { return cmp.Compare(a.Digest, b.Digest) })
+}
+
+// next is what a person can do about a problem.
+func (r *verify) next(p Problem) string {
+	switch {
+	case p.Repaired || p.Kind == "untrusted":
+		return ""
+	case r.repairer == nil:
+		return "lastro backup verify --repair " + r.Name
+	case len(p.Images) > 0:
+		return "bring what it hurts here again (lastro sync, or push it), then lastro backup verify --repair " + r.Name
+	}
+	return "lastro backup " + r.Name + ": a new snapshot writes its own; what is whole of the damaged one can be restored"
 }
 
 // coverage says how far contents were proven right.
@@ -47,7 +61,7 @@ func (r *verify) coverage(all iter.Seq[digest.Digest]) (c Coverage) {
 		n := r.needs[d]
 		c.Blobs++
 		c.Bytes += n.size
-		if _, bad := r.problems[d]; bad {
+		if r.bad(d) {
 			continue
 		}
 		if to := c.by(n.proof); to != nil {
@@ -120,7 +134,7 @@ func note(entries []layout.Entry, report Report) {
 			continue
 		}
 		switch {
-		case len(report.Problems) > 0:
+		case report.Left() > 0:
 			entries[i].Verified = time.Time{}
 		case report.Level == Full:
 			entries[i].Verified = report.Time
@@ -135,7 +149,7 @@ func (r *verify) damaged(list []digest.Digest) []digest.Digest {
 		set[d] = true
 	}
 	for d, n := range r.needs {
-		if _, bad := r.problems[d]; bad || n.proof == read {
+		if r.bad(d) || n.proof == read {
 			r.settle(set, d)
 		}
 	}
@@ -150,7 +164,7 @@ func (r *verify) damaged(list []digest.Digest) []digest.Digest {
 
 func (r *verify) settle(set map[digest.Digest]bool, d digest.Digest) {
 	delete(set, d)
-	if _, bad := r.problems[d]; bad {
+	if r.bad(d) {
 		set[d] = true
 	}
 }

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"lastro/mirror"
 	"lastro/store/vault/catalog"
 	"lastro/store/vault/layout"
+	"lastro/store/vault/repair"
 )
 
 // Report is what a verification found in a snapshot. It is also the receipt in the vault.
@@ -30,6 +32,16 @@ type Report struct {
 	// OldestRead is that of the vault; see Result. It and its age are not in the receipt.
 	OldestRead          time.Time `json:"oldest_read,omitzero"`
 	OldestUnreadSeconds int64     `json:"oldest_unread_seconds,omitempty"`
+}
+
+// Left is how many problems are not repaired.
+func (r Report) Left() (n int) {
+	for _, p := range r.Problems {
+		if !p.Repaired {
+			n++
+		}
+	}
+	return n
 }
 
 // Level is how far a verification goes. Records, indexes and manifests are read and
@@ -59,7 +71,7 @@ type Amount struct {
 	Bytes int64 `json:"bytes"`
 }
 
-// Problem is something in a vault that is not as it has to be. Kind is missing,
+// Problem is something in a vault that is not as it has to be, or was not. Kind is missing,
 // corrupt, unreadable, or incomplete (all there is right, and something that
 // the commit record counted is not named any more).
 type Problem struct {
@@ -67,6 +79,11 @@ type Problem struct {
 	Kind   string        `json:"kind"`
 	Images []string      `json:"images"`
 	Error  string        `json:"error"`
+
+	Repaired   bool   `json:"repaired"`
+	Source     string `json:"source,omitempty"`     // where right bytes came from
+	Unrepaired string `json:"unrepaired,omitempty"` // why it was not repaired, if that was tried
+	Next       string `json:"next,omitempty"`       // what to do
 }
 
 // Options say what is verified. The zero value is all of the newest snapshot.
@@ -78,6 +95,9 @@ type Options struct {
 	// Of all blobs the Part-th of so many Parts is read, and the others as with List.
 	// Part 0 is the part that is longest unread. Parts 0 is all.
 	Part, Parts int
+	// Repair is where right bytes may come from for what is damaged; nil: nothing is
+	// repaired.
+	Repair *repair.Options
 }
 
 // Result is what a verification found.
@@ -93,7 +113,7 @@ type Result struct {
 
 // Run reads and hashes what snapshots need. What it finds is in the reports, in a
 // receipt of each in the vault, and in its head, from where the next backup repairs
-// what it can. Records, indexes and manifests are always read. Only a vault that
+// what it can, as this does if it is told where from. Records, indexes and manifests are always read. Only a vault that
 // cannot be read is an error. progress may not be nil.
 func Run(ctx context.Context, c *catalog.Catalog, o Options, progress mirror.Progress) (Result, error) {
 	config, err := c.Config(ctx)
@@ -123,6 +143,9 @@ func Run(ctx context.Context, c *catalog.Catalog, o Options, progress mirror.Pro
 	for _, d := range h.Damaged {
 		r.again[d] = true
 	}
+	if o.Repair != nil {
+		r.repairer = repair.New(c, *o.Repair)
+	}
 	return r.run(ctx, config, entries)
 }
 
@@ -148,6 +171,7 @@ type verify struct {
 	o         Options
 	began     time.Time
 	hashes    bool                   // what the server says of a SHA-256 is worth something
+	repairer  *repair.Repairer       // nil: nothing is repaired
 	again     map[digest.Digest]bool // was damaged, and is read whatever part is meant
 	snapshots []*snapshot
 	roots     map[digest.Digest]ocispec.Index
@@ -214,8 +238,22 @@ func (r *verify) found(d digest.Digest, err error) error {
 	if !ok {
 		return err
 	}
+	p := Problem{Digest: d, Kind: kind, Images: []string{}, Error: err.Error()}
+	if u, tried := errors.AsType[*unrepaired](err); tried {
+		p.Error, p.Unrepaired = u.found.Error(), u.why.Error()
+	}
+	r.note(p)
+	return nil
+}
+
+func (r *verify) note(p Problem) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.problems[d] = Problem{d, kind, []string{}, err.Error()}
-	return nil
+	r.problems[p.Digest] = p
+}
+
+// bad reports whether a content is wrong, and was not repaired.
+func (r *verify) bad(d digest.Digest) bool {
+	p, known := r.problems[d]
+	return known && !p.Repaired
 }

@@ -55,6 +55,7 @@
 //	| `lastro_vault_locked_until_timestamp_seconds` | gauge | vault | until when all that snapshots need is locked at least, where `s3.object-lock` is set |
 //	| `lastro_vault_oldest_unread_seconds` | gauge | vault | for how long what is longest unread there was not read and hashed |
 //	| `lastro_vault_problems` | gauge | vault | problems that its last verification found |
+//	| `lastro_vault_repaired_total` | counter | vault, source | what verifications repaired there, by where right bytes came from |
 //	| `lastro_vault_drill_age_seconds` | gauge | vault | age of the last drill that found nothing wrong |
 //	| `lastro_vault_drill_problems` | gauge | vault | problems that the last drill found |
 //	| `lastro_vault_rpo_seconds` | gauge | vault | the same as lastro_vault_snapshot_age_seconds, beside the next |

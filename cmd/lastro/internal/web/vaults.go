@@ -18,8 +18,9 @@ type Vault struct {
 // ReadBack is what the last verification of a vault has found.
 type ReadBack struct {
 	Name     string
-	Oldest   time.Time // when what is longest unread was read, or sent there; zero: not known
-	Problems int
+	Oldest   time.Time      // when what is longest unread was read, or sent there; zero: not known
+	Problems int            // that are left
+	Repaired map[string]int // what it repaired, by source; counted each time it is told
 }
 
 // ReadBack says what a verification has found.
@@ -27,6 +28,9 @@ func (s *Server) ReadBack(r ReadBack) {
 	m := s.metrics.vault
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for source, n := range r.Repaired {
+		m.repaired.WithLabelValues(r.Name, source).Add(float64(n))
+	}
 	m.read[r.Name] = r
 }
 
@@ -77,6 +81,8 @@ type vaultMetrics struct {
 	read    map[string]ReadBack
 	drilled map[string]Drill
 
+	repaired *prometheus.CounterVec
+
 	snapshots, age, locked, unread, problems, drillAge, drillProblems, rpo, rto *prometheus.Desc
 }
 
@@ -86,6 +92,7 @@ func newVaultMetrics(now func() time.Time) *vaultMetrics {
 		vaults:        map[string]Vault{},
 		read:          map[string]ReadBack{},
 		drilled:       map[string]Drill{},
+		repaired:      counter("vault_repaired_total", "What verifications of a vault repaired, by where right bytes came from.", "vault", "source"),
 		snapshots:     desc("vault_snapshots", "Snapshots in a vault.", "vault"),
 		age:           desc("vault_snapshot_age_seconds", "Age of the newest snapshot in a vault: what a loss now would cost.", "vault"),
 		locked:        desc("vault_locked_until_timestamp_seconds", "Until when all that the snapshots of a vault need is locked at least, by Object Lock.", "vault"),
@@ -109,6 +116,7 @@ func (m *vaultMetrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.drillProblems
 	ch <- m.rpo
 	ch <- m.rto
+	m.repaired.Describe(ch)
 }
 
 // Collect is for prometheus.
@@ -133,6 +141,7 @@ func (m *vaultMetrics) Collect(ch chan<- prometheus.Metric) {
 		}
 		m.sendDrill(ch, v.Name)
 	}
+	m.repaired.Collect(ch)
 }
 
 func (m *vaultMetrics) sendDrill(ch chan<- prometheus.Metric, name string) {

@@ -53,6 +53,16 @@ func (r *remote) Get(ctx context.Context, key string, offset int64) (io.ReadClos
 	return b, b.info, nil
 }
 
+// GetVersion implements bucket.Server.
+func (r *remote) GetVersion(ctx context.Context, v bucket.Info) (io.ReadCloser, error) {
+	b := &body{r: r, ctx: ctx, key: v.Key, version: v.Version}
+	err := retry(ctx, r.o, "read a version of", v.Key, func(int) error { return b.open() })
+	if err != nil {
+		return nil, r.fail("read a version of", v.Key, err)
+	}
+	return b, nil
+}
+
 // body is the stream of a content. When the connection breaks it goes on where it
 // was, as long as the object is the same one and some bytes came in between.
 type body struct {
@@ -62,6 +72,8 @@ type body struct {
 	pos  int64
 	info bucket.Info
 	etag string
+
+	version string // "": the one that is there
 
 	wctx   context.Context
 	dog    *watchdog
@@ -74,6 +86,9 @@ func (b *body) open() error {
 	in := &api.GetObjectInput{Bucket: &b.r.bucket, Key: b.r.key(b.key)}
 	if b.pos > 0 {
 		in.Range = aws.String(fmt.Sprintf("bytes=%d-", b.pos))
+	}
+	if b.version != "" {
+		in.VersionId = &b.version
 	}
 	if b.etag != "" {
 		in.IfMatch = &b.etag
