@@ -62,6 +62,9 @@ func TestAnEmptyMachineAnswersPullsOutOfAVault(t *testing.T) {
 			if st.FromVault == nil || st.FromVault.Vault != "main" || st.FromVault.Rehydrate || st.FromVault.Images == 0 {
 				t.Errorf("status: %+v", st.FromVault)
 			}
+			if st.Restorable != "yes" || len(st.Vaults) != 1 || st.Vaults[0].Newest == nil || !st.Vaults[0].Newest.Equal(st.FromVault.Time) {
+				t.Errorf("restorable %s from %+v, while it is served from there", st.Restorable, st.Vaults)
+			}
 			if text := b.run(t, exitDone, "status"); !strings.Contains(text, "serving    pulls out of vault main, snapshot "+st.FromVault.Snapshot) {
 				t.Errorf("status:\n%s", text)
 			}
@@ -113,8 +116,8 @@ func TestAMachineThatIsRehydratedIsOneLikeAnyOther(t *testing.T) {
 	}
 	var st status
 	b.read(t, &st, "status")
-	if st.FromVault != nil {
-		t.Errorf("status: %+v", st.FromVault)
+	if st.FromVault != nil || st.Restorable != "yes" {
+		t.Errorf("restorable %s, status: %+v", st.Restorable, st.FromVault)
 	}
 	if err := daemon.end(syscall.SIGTERM); err != nil {
 		t.Errorf("it ended with %v:\n%s", err, daemon.output())

@@ -24,6 +24,7 @@ const (
 	jobBackup  = "backup "
 	jobVerify  = "verify "
 	jobPrune   = "prune "
+	jobRestore = "restore "
 	jobCheck   = "check"
 )
 
@@ -238,7 +239,27 @@ func (s *site) restore(ctx context.Context, v *vault.Vault, o vault.RestoreOptio
 	}
 	defer release()
 	defer s.store.Hold()()
-	return v.Restore(ctx, s.store, o, p)
+	report, err := v.Restore(ctx, s.store, o, p)
+	return report, errors.Join(err, s.noteRestored(ctx, v.Name, report))
+}
+
+// restoredFrom is what the ledger keeps of the last restore from a vault.
+type restoredFrom struct {
+	Snapshot string    `json:"snapshot"`
+	Time     time.Time `json:"time"` // of the snapshot
+}
+
+// noteRestored remembers that a snapshot is there that has what is here.
+func (s *site) noteRestored(ctx context.Context, name string, r vault.Restored) error {
+	if r.Time.IsZero() {
+		return nil
+	}
+	result, err := json.Marshal(restoredFrom{r.Snapshot, r.Time})
+	if err != nil {
+		return err
+	}
+	now := s.now()
+	return s.ledger().RecordJob(ctx, ledger.Job{Name: jobRestore + name, Started: now, Ended: now, LastOK: now, Result: result})
 }
 
 // rebuild waits until nothing changes the registry.

@@ -140,6 +140,9 @@ func (s *site) rehydrate(ctx context.Context, v *vaultServed) (report vault.Rest
 		if err != nil {
 			return runResult{}, err
 		}
+		if err := s.noteRestored(ctx, v.vault.Name, report); err != nil {
+			return runResult{}, err
+		}
 		saved := rehydrateResult{Snapshot: report.Snapshot, Done: true, Images: report.Images, Failed: len(report.Failed)}
 		return runResult{record: saved, failed: len(report.Failed), bytes: v.progress.bytes.Load()}, nil
 	})

@@ -46,7 +46,7 @@ type status struct {
 	OldestInVaults *time.Time `json:"oldest_unread_in_vaults"` // the same of what verifications of vaults have left
 
 	Vaults     []vaultStatus `json:"vaults"`
-	Restorable string        `json:"restorable"` // yes; no: there is no backup; in doubt: what was found last speaks against each vault
+	Restorable string        `json:"restorable"` // yes; no: nothing was saved from here yet; in doubt: what was found last speaks against each vault
 
 	FromVault *servedStatus `json:"from_vault"` // what a daemon with --from-vault answers out of; null: it serves its own
 

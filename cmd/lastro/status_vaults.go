@@ -16,7 +16,7 @@ import (
 // vaultStatus is what the last runs with one vault found. A time that is null never was.
 type vaultStatus struct {
 	Name         string     `json:"name"`
-	Newest       *time.Time `json:"newest"`        // time of the newest backup of this registry
+	Newest       *time.Time `json:"newest"`        // time of the newest snapshot that this registry has saved, or was restored from
 	Verified     *time.Time `json:"verified"`      // when a verification last found no problem
 	OldestUnread *time.Time `json:"oldest_unread"` // when what is longest unread in it was read, or sent there
 	Drilled      *time.Time `json:"drilled"`       // when a drill last found no problem
@@ -46,8 +46,12 @@ func (s *site) backupStatus(ctx context.Context, v *vaultStatus, st *status) err
 			return fmt.Errorf("status: the record of backup %s: %w", v.Name, err)
 		}
 	}
-	v.Newest = known(saved.Newest)
-	st.LastBackup = latest(st.LastBackup, saved.Newest)
+	if v.Newest, err = s.newest(ctx, v.Name, saved.Newest, st); err != nil {
+		return err
+	}
+	if v.Newest != nil {
+		st.LastBackup = latest(st.LastBackup, *v.Newest)
+	}
 	if st.LastBackup != nil {
 		st.RPOSeconds = new(int64(st.now.Sub(*st.LastBackup) / time.Second))
 	}
@@ -56,10 +60,30 @@ func (s *site) backupStatus(ctx context.Context, v *vaultStatus, st *status) err
 		st.problem("vault %s: the last backup ended with: %s", v.Name, job.Err)
 	case len(saved.Failed) > 0:
 		st.problem("vault %s: %d images are not in the newest snapshot as they are here (lastro backup %s)", v.Name, len(saved.Failed), v.Name)
-	case saved.Newest.IsZero():
-		st.problem("vault %s: there was no backup yet (lastro backup %s)", v.Name, v.Name)
+	case v.Newest == nil:
+		st.problem("vault %s: nothing was saved from here yet (lastro backup %s; lastro backup list %s says what is there)", v.Name, v.Name, v.Name)
 	}
 	return nil
+}
+
+// newest is when the newest snapshot was made that this registry knows of: it has saved
+// it, was restored from it, or is served out of it.
+func (s *site) newest(ctx context.Context, name string, saved time.Time, st *status) (*time.Time, error) {
+	job, err := s.job(ctx, jobRestore+name)
+	if err != nil {
+		return nil, err
+	}
+	var from restoredFrom
+	if len(job.Result) > 0 {
+		if err := json.Unmarshal(job.Result, &from); err != nil {
+			return nil, fmt.Errorf("status: the record of restore %s: %w", name, err)
+		}
+	}
+	newest := latest(known(saved), from.Time)
+	if st.FromVault != nil && st.FromVault.Vault == name {
+		newest = latest(newest, st.FromVault.Time)
+	}
+	return newest, nil
 }
 
 func (s *site) verifyStatus(ctx context.Context, v *vaultStatus, st *status) error {
@@ -136,7 +160,7 @@ func latest(old *time.Time, t time.Time) *time.Time {
 }
 
 // best is the vault to restore from: one that nothing speaks against, and of several
-// that with the newest backup. Nil: there is no backup.
+// that with the newest backup. Nil: none is known.
 func (st status) best() (best *vaultStatus) {
 	for i := range st.Vaults {
 		if v := &st.Vaults[i]; v.Newest != nil && (best == nil || v.better(best)) {
@@ -167,7 +191,7 @@ func (st status) restorable() string {
 func (st status) restore() string {
 	best := st.best()
 	if best == nil {
-		return "no: there is no backup"
+		return "no: nothing was saved from here yet"
 	}
 	return fmt.Sprintf("%s: from vault %s, the backup of %s (%s), %s", st.Restorable, best.Name, stamp(*best.Newest), st.ago(*best.Newest), strings.Join(st.proofs(best), ", "))
 }

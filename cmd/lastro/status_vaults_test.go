@@ -15,8 +15,8 @@ func TestStatusSaysFromWhichVaultOneCouldRestoreNow(t *testing.T) {
 		word   string
 		want   string
 	}{
-		"none":                        {nil, "no", "no: there is no backup"},
-		"one without a backup":        {[]vaultStatus{{Name: "a", Doubts: bad}}, "no", "no: there is no backup"},
+		"none":                        {nil, "no", "no: nothing was saved from here yet"},
+		"one without a backup":        {[]vaultStatus{{Name: "a", Doubts: bad}}, "no", "no: nothing was saved from here yet"},
 		"the newest of two":           {[]vaultStatus{{Name: "a", Newest: at(2 * time.Hour)}, {Name: "b", Newest: at(time.Hour)}}, "yes", "yes: from vault b, the backup of 2026-05-02T11:00:00Z (1 hour ago), never verified"},
 		"a sound one before a newer":  {[]vaultStatus{{Name: "a", Newest: at(2 * time.Hour), Verified: at(time.Hour)}, {Name: "b", Newest: at(time.Hour), Doubts: bad}}, "yes", "yes: from vault a, the backup of 2026-05-02T10:00:00Z (2 hours ago), last verified 1 hour ago"},
 		"where none is sound":         {[]vaultStatus{{Name: "a", Newest: at(2 * time.Hour), Doubts: bad}, {Name: "b", Newest: at(time.Hour), Doubts: bad}}, "in doubt", "in doubt: from vault b, the backup of 2026-05-02T11:00:00Z (1 hour ago), the last verify found 2 problems"},

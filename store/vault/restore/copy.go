@@ -78,7 +78,7 @@ func Copy(ctx context.Context, c *catalog.Catalog, to Target, o Options, progres
 		})
 	})
 	err := g.Wait()
-	x.report.Snapshot = x.plan.Snapshot
+	x.report.Snapshot, x.report.Time = x.plan.Snapshot, x.plan.Time
 	x.report.Failed = append(x.plan.Failed, x.report.Failed...)
 	return x.report, err
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -23,6 +24,7 @@ import (
 // Report is what a restore did.
 type Report struct {
 	Snapshot    string            `json:"snapshot"`
+	Time        time.Time         `json:"time"`         // of the snapshot
 	To          string            `json:"to,omitempty"` // where it was copied to; "": into this registry
 	Images      int               `json:"images"`       // that are now as in the snapshot; what is attached to others is not counted
 	Blobs       int               `json:"blobs"`        // fetched from the vault
@@ -65,7 +67,7 @@ func (r *restore) run(ctx context.Context) error {
 		return err
 	}
 	r.plan = p.plan
-	r.report.Snapshot = r.plan.Snapshot
+	r.report.Snapshot, r.report.Time = r.plan.Snapshot, r.plan.Time
 	r.report.Failed = append(r.report.Failed, r.plan.Failed...)
 	if err := r.images(ctx); err != nil {
 		return err
