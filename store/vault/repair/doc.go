@@ -6,8 +6,8 @@
 //
 // Whatever a source sends is hashed before the first byte goes to the vault, again on
 // its way there, and once more when it is read back. What lies there is looked at again
-// first: bytes that are what their name says are never written over. What is missing is
-// created, what is wrong is replaced whole; in a bucket with versions the wrong bytes
+// first: bytes that are what their name says are never written over. What is wrong is
+// replaced whole; in a bucket with versions the wrong bytes
 // stay as an older one, and Object Lock locks the new one as it does what a backup
 // writes. So it may run beside backups and prunes, on any number of machines: the worst
 // that two of them do is to write the same bytes twice, and what a prune has made

@@ -65,15 +65,6 @@ func (r *Repairer) open(ctx context.Context, d Damaged) (body io.ReadCloser, err
 	return body, err
 }
 
-func (r *Repairer) create(ctx context.Context, d Damaged, o bucket.Object) error {
-	if d.Record != "" {
-		_, err := r.Bucket.Put(ctx, d.Record, o)
-		return err
-	}
-	_, err := r.PutBlob(ctx, d.Digest, o)
-	return err
-}
-
 func (r *Repairer) replace(ctx context.Context, d Damaged, o bucket.Object) error {
 	if d.Record != "" {
 		return r.Bucket.Replace(ctx, d.Record, o)

@@ -55,7 +55,7 @@ func (r *Repairer) Repair(ctx context.Context, d Damaged) (source string, err er
 			failed.Tried = append(failed.Tried, Tried{s.String(), err})
 			continue
 		}
-		err = r.write(ctx, d, o, state)
+		err = r.write(ctx, d, o)
 		done()
 		return s.String(), err
 	}
@@ -112,16 +112,10 @@ func (r *Repairer) spool(body io.Reader, d Damaged) (*os.File, error) {
 }
 
 // write stores bytes that were hashed where something is damaged or missing, and reads
-// them back.
-func (r *Repairer) write(ctx context.Context, d Damaged, o bucket.Object, state error) error {
-	kind, _ := catalog.Damage(state)
-	err := error(bucket.ErrDiffers)
-	if kind == "missing" {
-		err = r.create(ctx, d, o)
-	}
-	if errors.Is(err, bucket.ErrDiffers) {
-		err = r.replace(ctx, d, o)
-	}
+// them back. It asks for no condition: there are servers that refuse to create what was
+// removed and has older versions.
+func (r *Repairer) write(ctx context.Context, d Damaged, o bucket.Object) error {
+	err := r.replace(ctx, d, o)
 	if err == nil && d.Record != "" {
 		err = r.stillNamed(ctx, d.Record)
 	}
