@@ -129,7 +129,7 @@ func (s *site) pruneStatus(ctx context.Context, v *vaultStatus, st *status) erro
 func (v *vaultStatus) doubt(st *status, what string, job ledger.Job, problems int) {
 	found := fmt.Sprintf("the last %s ended with: %s", what, job.Err)
 	if problems > 0 {
-		found = fmt.Sprintf("the last %s found %d problems (lastro backup verify --all %s)", what, problems, v.Name)
+		found = fmt.Sprintf("the last %s found %d problems (lastro backup verify --all --repair %s)", what, problems, v.Name)
 	}
 	short := job.Ended.Before(job.Started)
 	late := v.Newest == nil || job.Ended.After(*v.Newest)
