@@ -313,11 +313,14 @@ func TestALoneWriterWaitsForLonger(t *testing.T) {
 	v := openVault(t, dir, c, newAged(c.now))
 	ids, _ := grown(t, v, st, 2)
 	config := filepath.Join(dir, layout.KeyConfig)
-	raw, err := os.ReadFile(config)
+	var of layout.Config
+	readJSON(t, config, &of)
+	of.Proven.Swap = false
+	data, err := layout.Encode(of)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(config, []byte(strings.Replace(string(raw), `"swap": true`, `"swap": false`, 1)), 0o600); err != nil {
+	if err := os.WriteFile(config, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	forget(t, v, ids[0])

@@ -224,6 +224,7 @@ func (v *Catalog) collectRecords(ctx context.Context, c layout.Config) (layout.H
 		})
 		if _, bad := Damage(err); bad || errors.Is(err, layout.ErrNewer) {
 			v.Log.Warn("a record that cannot be used is no snapshot", "err", err)
+			h.Unusable = append(h.Unusable, info.Key)
 			continue
 		}
 		if err != nil {

@@ -28,7 +28,8 @@
 //
 // Records are JSON documents in UTF-8. Of those that have a "format", 1 is what is
 // described here; a greater number is for a newer program, and fields that are not
-// described are to be passed over. Times are RFC 3339 in UTC, sizes are in bytes, ids
+// described are to be passed over. A "sum" that is not empty is "sha256:" and the SHA-256
+// of the bytes of the file with nothing between the quotes behind "sum". Times are RFC 3339 in UTC, sizes are in bytes, ids
 // are ULIDs. A digest is "sha256:" or "sha512:" with a hash in lower case hexadecimal
 // digits. The content of a digest lies at blobs/<algorithm>/<hex> and is exactly the
 // bytes that have this hash: nothing is packed, encrypted or divided. A descriptor is
@@ -37,6 +38,7 @@
 // vault/config.json says that this is a vault:
 //
 //	format   1
+//	sum      of this file
 //	id       of the vault
 //	created  when
 //	proven   what the place was seen to do, for those who write
@@ -45,6 +47,7 @@
 // exist, whatever else lies in the vault:
 //
 //	format     1
+//	sum        of this file
 //	vault      the id of the vault
 //	epoch      counts changes of this file
 //	snapshots  list, the oldest first: id, record (the key of its commit record),

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,6 +61,7 @@ const Format = 1
 // Config says that this is a vault, and which.
 type Config struct {
 	Format  int       `json:"format"`
+	Sum     Sum       `json:"sum"`
 	ID      string    `json:"id"`
 	Created time.Time `json:"created"`
 	Proven  Proven    `json:"proven"`
@@ -101,7 +103,7 @@ func (c Config) Mode() Mode {
 // ParseConfig reads a config, which may be anything: ErrNewer, ErrDamaged.
 func ParseConfig(data []byte) (Config, error) {
 	var c Config
-	if err := decode(data, &c); err != nil {
+	if err := decodeWhole(data, "proven", &c); err != nil {
 		return Config{}, err
 	}
 	if _, err := ulid.ParseStrict(c.ID); err != nil {
@@ -145,15 +147,32 @@ func decode(data []byte, into any) error {
 	return nil
 }
 
+// decodeWhole reads a record that nothing else has the hash of: it has its own, and a
+// field by which it is known from other records.
+func decodeWhole(data []byte, field string, into any) error {
+	if err := decode(data, into); err != nil {
+		return err
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(data, &fields); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if _, there := fields[field]; !there {
+		return fmt.Errorf("%w: it has no %s, and is something else", ErrDamaged, field)
+	}
+	return checkSum(data)
+}
+
 // Encode writes a record.
 func Encode(record any) ([]byte, error) {
 	data, err := json.MarshalIndent(record, "", " ")
-	return append(data, '\n'), err
+	return summed(append(data, '\n')), err
 }
 
 // Head is the commit point: what is in it exists, the rest does not.
 type Head struct {
 	Format    int             `json:"format"`
+	Sum       Sum             `json:"sum"`
 	Vault     string          `json:"vault"`
 	Epoch     uint64          `json:"epoch"` // counts the changes
 	Snapshots []Entry         `json:"snapshots"`
@@ -162,6 +181,26 @@ type Head struct {
 	Read      []time.Time     `json:"read,omitempty"`    // when each of so many parts of all blobs was last read and hashed; zero: never
 	Prune     *Prune          `json:"prune,omitempty"`   // what is going to be removed
 	Swept     string          `json:"swept,omitempty"`   // id of the newest prune that began to remove
+
+	// Unusable are the keys of commit records that say nothing usable, in a head that
+	// was lost and made again from them.
+	Unusable []string `json:"-"`
+}
+
+// All are the snapshots, and those of which nothing but a commit record is left that is
+// unusable: their digest is none that anything has.
+func (h Head) All() []Entry {
+	if len(h.Unusable) == 0 {
+		return h.Snapshots
+	}
+	all := slices.Clone(h.Snapshots)
+	for _, key := range h.Unusable {
+		if id := IDOf(key); id != "" {
+			all = append(all, Entry{ID: id, Record: key, Digest: digest.FromString(key)})
+		}
+	}
+	slices.SortFunc(all, func(a, b Entry) int { return strings.Compare(a.ID, b.ID) })
+	return all
 }
 
 // Sweeping tells whether a prune removes at this moment: what its plan names may be
@@ -198,7 +237,7 @@ type Entry struct {
 // ParseHead reads a head, which may be anything: ErrNewer, ErrDamaged.
 func ParseHead(data []byte) (Head, error) {
 	var h Head
-	if err := decode(data, &h); err != nil {
+	if err := decodeWhole(data, "snapshots", &h); err != nil {
 		return Head{}, err
 	}
 	if _, err := ulid.ParseStrict(h.Vault); err != nil {

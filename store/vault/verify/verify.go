@@ -124,6 +124,7 @@ func Run(ctx context.Context, c *catalog.Catalog, o Options, progress mirror.Pro
 	if err != nil {
 		return Result{}, err
 	}
+	h.Snapshots = h.All()
 	entries := h.Snapshots
 	if !o.All {
 		e, err := h.Pick(o.Snapshot, time.Time{})
