@@ -72,7 +72,7 @@ func repaired(t tester, v *vault.Vault, o vault.VerifyOptions) vault.VerifiedAll
 }
 
 // TestAnyDamageIsRepairedByAVerification damages the blobs of a vault in turn: what the
-// store has comes from there, the vault's own documents from another vault.
+// store has comes from there, the history from another vault.
 func TestAnyDamageIsRepairedByAVerification(t *testing.T) {
 	t.Parallel()
 	for name, damage := range damages() {
@@ -100,12 +100,11 @@ func TestAnyDamageIsRepairedByAVerification(t *testing.T) {
 					t.Fatal(err)
 				}
 				p := repaired(t, v, o).Snapshots[0].Problems
-				want := "local store"
-				if !inStore(t, st, key) {
-					want = "vault main"
+				if len(p) != 1 || !p[0].Repaired || p[0].Next != "" {
+					t.Fatalf("%s: got %+v, want it repaired", key, p)
 				}
-				if len(p) != 1 || !p[0].Repaired || p[0].Source != want || p[0].Next != "" {
-					t.Fatalf("%s: got %+v, want it repaired from %s", key, p, want)
+				if from := p[0].Source; from != "local store" && (from != "vault main" || inStore(t, st, key)) {
+					t.Errorf("%s: it was repaired from %s", key, from)
 				}
 				if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, whole) {
 					t.Fatalf("%s was not repaired: %v", key, err)
@@ -437,4 +436,48 @@ func TestARepairBesideAPruneAndABackup(t *testing.T) {
 func publishAgain(t tester, st *store.Store, i int) {
 	t.Helper()
 	publish(t, st, "again", fmt.Sprint("t", i), plain(fmt.Sprint("image ", i)))
+}
+
+// TestTheVaultsOwnDocumentsAreMadeAgain loses them in a vault that has no other source
+// than the store.
+func TestTheVaultsOwnDocumentsAreMadeAgain(t *testing.T) {
+	t.Parallel()
+	st, _ := promised(t)
+	dir := filepath.Join(t.TempDir(), "vault")
+	open := func() *vault.Vault {
+		v, err := vault.Open(t.Context(), vault.Settings{Name: "main", To: "file://" + dir}, vault.Options{Config: []byte("data: here\n")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	v := open()
+	sample(t, st)
+	backup(t, v, st)
+	shown, err := v.Show(t.Context(), "")
+	if err != nil || shown.State == nil || shown.Config == nil {
+		t.Fatalf("got %+v, %v", shown, err)
+	}
+	lost := []digest.Digest{shown.Root.Digest, shown.Repositories[0].Index.Digest, shown.State.Digest, shown.Config.Digest}
+	for name, damage := range map[string]func(string) error{"lost": os.Remove, "flipped": damages()["flipped"]} {
+		for _, d := range lost {
+			if err := damage(filepath.Join(dir, layout.BlobKey(d))); err != nil {
+				t.Fatal(name, err)
+			}
+		}
+		all := repaired(t, open(), vault.VerifyOptions{All: true, Repair: &vault.RepairOptions{Store: st}})
+		if all.Left() > 0 || all.Repaired()["local store"] != len(lost) {
+			t.Errorf("%s: got %+v", name, all.Snapshots[0].Problems)
+		}
+		wantSound(t, v, "")
+	}
+	// What has changed since is not made of what is there now.
+	publish(t, st, "docker.io/library/a", "new", plain("new"))
+	if err := os.Remove(filepath.Join(dir, layout.BlobKey(shown.Root.Digest))); err != nil {
+		t.Fatal(err)
+	}
+	p := repaired(t, v, vault.VerifyOptions{All: true, Repair: &vault.RepairOptions{Store: st}}).Snapshots[0].Problems
+	if len(p) != 1 || p[0].Repaired || p[0].Unrepaired != "local store: does not have it" || !strings.HasPrefix(p[0].Next, "lastro backup main: a new snapshot") {
+		t.Errorf("got %+v", p)
+	}
 }

@@ -191,6 +191,7 @@ func (a VerifiedAll) each() iter.Seq[Problem] {
 // VerifyAll verifies what the options name; see verify.Run. progress may be nil.
 func (v *Vault) VerifyAll(ctx context.Context, o VerifyOptions, progress mirror.Progress) (VerifiedAll, error) {
 	start, sent := v.Now(), v.requests.Load()
+	o.Repair = v.withDocuments(o.Repair)
 	r, err := verify.Run(ctx, v.Catalog, o, watched(progress))
 	all := VerifiedAll{Vault: v.Name, Snapshots: r.Snapshots, Level: r.Level, Part: r.Part, Parts: o.Parts, Coverage: r.Coverage, OldestRead: r.OldestRead}
 	all.Requests, all.TookSeconds = v.requests.Load()-sent, v.Now().Sub(start).Seconds()

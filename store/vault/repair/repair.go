@@ -39,9 +39,6 @@ type Damaged struct {
 // them; "": nothing was wrong. A *NoSourceError has changed nothing.
 func (r *Repairer) Repair(ctx context.Context, d Damaged) (source string, err error) {
 	state := r.look(ctx, d)
-	if state == nil {
-		return "", nil
-	}
 	if _, damaged := catalog.Damage(state); !damaged {
 		return "", state
 	}
