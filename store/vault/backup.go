@@ -46,8 +46,8 @@ type backup struct {
 	progress  mirror.Progress
 	config    layout.Config
 	parent    *layout.Snapshot
-	damaged   map[digest.Digest]bool // in the vault, and not to be repaired from here
-	repaired  map[digest.Digest]bool
+	damaged   map[digest.Digest]bool // in the vault, as it calls them, and not to be repaired from here
+	repaired  map[digest.Digest]bool // the same that were
 	held      *held
 	failed    map[digest.Digest]error // contents that the store does not have, or not right
 	kept      map[digest.Digest]bool  // foreign layers that the store has
@@ -104,7 +104,7 @@ func (b *backup) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s := layout.Snapshot{Format: layout.Format, Vault: b.config.ID, Created: b.Now().UTC(), Writer: b.by, Store: b.store, Version: b.Version, Include: b.patterns}
+	s := layout.Snapshot{Format: b.Format(), Vault: b.config.ID, Created: b.Now().UTC(), Writer: b.by, Store: b.store, Version: b.Version, Include: b.patterns}
 	if b.parent != nil {
 		s.Parent = b.parent.ID
 	}
@@ -156,6 +156,9 @@ func (b *backup) begin(ctx context.Context) (err error) {
 	if b.config, err = b.ConfigOrNew(ctx); err != nil {
 		return err
 	}
+	if err := b.Ready(); err != nil {
+		return err
+	}
 	if err := b.look(ctx); err != nil {
 		return err
 	}
@@ -199,8 +202,8 @@ func (b *backup) findParent(ctx context.Context, h layout.Head) error {
 		}
 	}
 	s, err := b.Trusted(ctx, newest)
-	if kind, ok := catalog.Damage(err); ok {
-		b.Log.Warn("the record of the newest snapshot cannot be used", "snapshot", newest.ID, "kind", kind, "err", err)
+	if kind, ok := unreadable(err); ok {
+		b.Log.Warn("the record of the newest snapshot cannot be used: the history is sent again, and what the vault holds is asked for blob by blob", "snapshot", newest.ID, "kind", kind, "err", err)
 		return nil
 	}
 	if err == nil {
@@ -211,7 +214,11 @@ func (b *backup) findParent(ctx context.Context, h layout.Head) error {
 
 // repair replaces damaged blobs by the store's own.
 func (b *backup) repair(ctx context.Context) error {
-	for d := range b.damaged {
+	found, err := b.digestsOf(ctx, b.damaged)
+	if err != nil {
+		return err
+	}
+	for name, d := range found {
 		o, done, err := b.open(ctx, d)
 		if err != nil {
 			continue // not here: what needs it fails
@@ -225,10 +232,10 @@ func (b *backup) repair(ctx context.Context) error {
 			return err
 		}
 		b.Log.Info("damaged blob in the vault replaced", "digest", d)
-		b.repaired[d] = true
+		b.repaired[name] = true
 	}
-	for d := range b.repaired {
-		delete(b.damaged, d)
+	for name := range b.repaired {
+		delete(b.damaged, name)
 	}
 	return nil
 }
@@ -296,8 +303,8 @@ func (b *backup) noteForeign(s *layout.Snapshot) {
 
 // spoiled tells whether the snapshot would need what is damaged in the vault.
 func (b *backup) spoiled() bool {
-	for d := range b.damaged {
-		if _, needed := b.all[d]; needed {
+	for d := range b.all {
+		if b.bad(d) {
 			return true
 		}
 	}
@@ -320,13 +327,13 @@ func countImages(repos []repository) (n int) {
 func (b *backup) put(ctx context.Context, doc layout.Document) error {
 	d := doc.Desc.Digest
 	known, err := b.st.Ledger().Held(ctx, b.held.vault, []digest.Digest{d})
-	if err != nil || known[d] && !b.damaged[d] {
+	if err != nil || known[d] && !b.bad(d) {
 		return err
 	}
 	created, err := b.PutBlob(ctx, d, bucket.Bytes(doc.Data))
-	if errors.Is(err, bucket.ErrDiffers) || b.damaged[d] {
+	if errors.Is(err, bucket.ErrDiffers) || b.bad(d) {
 		created, err = true, b.ReplaceBlob(ctx, d, bucket.Bytes(doc.Data))
-		b.repaired[d] = true
+		b.repaired[b.NameOf(d)] = true
 	}
 	if err != nil {
 		return err
@@ -346,7 +353,7 @@ func (b *backup) saveHistory(ctx context.Context) (layout.History, error) {
 		before = p.History
 	}
 	for _, s := range before.Segments {
-		if b.damaged[s.Digest] {
+		if b.bad(s.Digest) {
 			before = layout.History{}
 			break
 		}
@@ -374,7 +381,11 @@ func (b *backup) commit(ctx context.Context, s layout.Snapshot, repos []reposito
 		return err
 	}
 	s.ID = ulid.MustNew(ulid.Timestamp(s.Created), ulid.DefaultEntropy()).String()
-	data, err := b.encode(&s)
+	record, err := b.encode(&s)
+	if err != nil {
+		return err
+	}
+	data, err := b.SealRecord(record)
 	if err != nil {
 		return err
 	}
@@ -390,7 +401,7 @@ func (b *backup) commit(ctx context.Context, s layout.Snapshot, repos []reposito
 		}
 		h.Snapshots = slices.DeleteFunc(h.Snapshots, func(e layout.Entry) bool { return e.ID == s.ID })
 		h.Locked = b.locks.after(*h)
-		h.Snapshots = append(h.Snapshots, s.Entry(key, data))
+		h.Snapshots = append(h.Snapshots, b.Entry(s, key, data))
 		h.Damaged = slices.DeleteFunc(h.Damaged, func(d digest.Digest) bool { return b.repaired[d] })
 		b.report.LockedUntil = h.Locked
 		return nil
@@ -403,12 +414,18 @@ func (b *backup) commit(ctx context.Context, s layout.Snapshot, repos []reposito
 	}
 	b.report.Snapshot, b.report.Images, b.report.Blobs, b.report.Bytes = s.ID, s.Images, s.Blobs, s.Bytes
 	b.report.Repaired = len(b.repaired)
+	if err := b.Keep(record); err != nil {
+		return fmt.Errorf("snapshot %s is saved, but its record is not kept on this machine: %w", s.ID, err)
+	}
 	return b.cache(ctx, repos)
 }
 
 // cache rewrites what other programs read. The snapshot is saved: a fault here is
 // only logged.
 func (b *backup) cache(ctx context.Context, repos []repository) error {
+	if b.Sealed != nil {
+		return nil
+	}
 	doc, err := layout.Flat(listed(repos))
 	if err == nil {
 		err = b.Bucket.Replace(ctx, layout.KeyIndex, bucket.Bytes(doc.Data))

@@ -35,6 +35,9 @@ func (v *Vault) report(ctx context.Context, r *Drilled) error {
 	if err := json.Unmarshal(data, r); err != nil {
 		return err
 	}
+	if data, err = v.SealRecord(data); err != nil {
+		return err
+	}
 	key := layout.DirDrills + r.Time.Format("20060102T150405Z") + "-" + r.ID + ".json"
 	if _, err := v.Bucket.Put(ctx, key, bucket.Bytes(data)); err != nil {
 		v.Log.Warn("the report of a drill is not in the vault", "vault", v.Name, "err", err)

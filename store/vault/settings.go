@@ -12,16 +12,20 @@ import (
 	"lastro/store/vault/bucket"
 	"lastro/store/vault/bucket/folder"
 	"lastro/store/vault/bucket/s3"
+	"lastro/store/vault/seal"
 )
 
 // Settings describe one vault.
 type Settings struct {
-	Name    string      `yaml:"name" doc:"Name of the vault in commands and reports." example:"main" required:"true"`
-	To      string      `yaml:"to" doc:"Where it lies: a bucket with an optional prefix, or a folder." example:"s3://bucket/prefix" required:"true" kind:"url"`
-	S3      s3.Settings `yaml:"s3" doc:"How the S3 server is reached."`
-	Sign    string      `yaml:"sign" kind:"secret" doc:"Ed25519 private key (PEM, PKCS #8) that signs snapshots and drill reports. Where it is set, only snapshots are restored, served, drilled with and continued that it or a key of trust has signed." example:"${env:VAULT_KEY}"`
-	Trust   []string    `yaml:"trust" doc:"Ed25519 public keys that vouch for snapshots as well: the base64 of their PEM (SubjectPublicKeyInfo), on one line." example:"MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="`
-	Include []string    `yaml:"include" doc:"Repositories that are backed up; default: all." example:"docker.io/**" default:"**" kind:"pattern"`
+	Name  string      `yaml:"name" doc:"Name of the vault in commands and reports." example:"main" required:"true"`
+	To    string      `yaml:"to" doc:"Where it lies: a bucket with an optional prefix, or a folder." example:"s3://bucket/prefix" required:"true" kind:"url"`
+	S3    s3.Settings `yaml:"s3" doc:"How the S3 server is reached."`
+	Sign  string      `yaml:"sign" kind:"secret" doc:"Ed25519 private key (PEM, PKCS #8) that signs snapshots and drill reports. Where it is set, only snapshots are restored, served, drilled with and continued that it or a key of trust has signed." example:"${env:VAULT_KEY}"`
+	Trust []string    `yaml:"trust" doc:"Ed25519 public keys that vouch for snapshots as well: the base64 of their PEM (SubjectPublicKeyInfo), on one line." example:"MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="`
+	// What follows is not yet to be had in a file.
+	Encrypt  []string `yaml:"-"`
+	Identity string   `yaml:"-"`
+	Include  []string `yaml:"include" doc:"Repositories that are backed up; default: all." example:"docker.io/**" default:"**" kind:"pattern"`
 }
 
 // Validate reports all faults at once, each starting with its key.
@@ -44,12 +48,28 @@ func (s Settings) Validate() error {
 	if _, _, err := s.keys(); err != nil {
 		errs = append(errs, err)
 	}
+	if _, err := s.sealer(); err != nil {
+		errs = append(errs, err)
+	}
 	for i, p := range s.Include {
 		if _, err := mirror.ParsePattern(p); err != nil {
 			errs = append(errs, fmt.Errorf("include[%d]: %w", i, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// sealer seals and opens what is in the vault; nil: it is not sealed.
+func (s Settings) sealer() (*seal.Sealer, error) {
+	switch {
+	case len(s.Encrypt) == 0 && s.Identity == "":
+		return nil, nil
+	case len(s.Encrypt) == 0:
+		return nil, errors.New("identity: it opens what encrypt seals, which is not set: name the recipients there")
+	case s.Identity == "" && s.S3.ObjectLock != nil:
+		return nil, errors.New("identity: missing: with s3.object-lock, locks are extended of what snapshots need, which only tells who can read them")
+	}
+	return seal.New(s.Encrypt, s.Identity)
 }
 
 // include is the repositories to back up.

@@ -18,9 +18,6 @@ var errDamagedThere = errors.New("damaged in the vault, and not here to repair i
 // settle makes the snapshot whole when some images are not: what the snapshot
 // before has under the same tag stays, the rest is left out. All are reported.
 func (b *backup) settle(ctx context.Context, repos []repository) ([]repository, error) {
-	for d := range b.damaged {
-		b.failed[d] = fmt.Errorf("blob %s: %w", d, errDamagedThere)
-	}
 	before, err := b.parentImages(ctx)
 	if err != nil {
 		return nil, err
@@ -68,8 +65,11 @@ func (b *backup) settleTop(ctx context.Context, repo string, t top, before map[s
 	}
 	why := t.err
 	for d := range all {
-		if err := b.failed[d]; err != nil {
-			why = err
+		switch {
+		case b.bad(d):
+			why = fmt.Errorf("blob %s: %w", d, errDamagedThere)
+		case b.failed[d] != nil:
+			why = b.failed[d]
 		}
 	}
 	if why == nil {
@@ -92,11 +92,11 @@ func (b *backup) keep(ctx context.Context, before map[string]ocispec.Descriptor,
 		return ocispec.Descriptor{}, nil, nil
 	}
 	all, err := b.saved(ctx, []ocispec.Descriptor{desc})
-	if _, bad := catalog.Damage(err); bad {
+	if _, bad := unreadable(err); bad {
 		return ocispec.Descriptor{}, nil, nil
 	}
 	for d := range all {
-		if b.damaged[d] {
+		if b.bad(d) {
 			return ocispec.Descriptor{}, nil, nil
 		}
 	}
@@ -121,7 +121,8 @@ func (b *backup) parentImages(ctx context.Context) (map[string]map[string]ocispe
 		}
 		images[r.Annotations[layout.AnnotationRepository]] = tags
 	}
-	if _, bad := catalog.Damage(err); bad {
+	if kind, bad := unreadable(err); bad {
+		b.Log.Warn("what the snapshot before has in place of images that are not whole here cannot be read: they are left out", "kind", kind, "err", err)
 		return images, nil
 	}
 	return images, err

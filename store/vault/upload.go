@@ -173,7 +173,7 @@ func (b *backup) learn(ctx context.Context) error {
 	if err == nil {
 		err = b.learnRepositories(ctx, doc.Manifests)
 	}
-	if kind, ok := catalog.Damage(err); ok {
+	if kind, ok := unreadable(err); ok {
 		b.Log.Warn("the newest snapshot cannot be read whole; what the vault holds is asked for blob by blob", "kind", kind, "err", err)
 		return nil
 	}
@@ -212,7 +212,7 @@ func (b *backup) learnRepositories(ctx context.Context, indexes []ocispec.Descri
 			return err
 		}
 		for d, size := range all {
-			if b.damaged[d] {
+			if b.bad(d) {
 				continue
 			}
 			if err := b.held.add(ctx, d, size); err != nil {

@@ -38,6 +38,7 @@ type Options struct {
 	Now     func() time.Time // nil: time.Now
 	Version string           // of the program, for the record
 	Config  []byte           // the configuration, without secrets, for the record; nil: none
+	Keys    string           // folder on this machine that keeps what naming the contents of an encrypted vault takes; "": none
 	// Wrap puts something around the bucket; for tests, as is Step, which is called
 	// before each step of a folder that changes the disk, and as are Transport and Idle:
 	// the way to an S3 server, and for how long a request may stand still there.
@@ -91,6 +92,10 @@ func Open(ctx context.Context, s Settings, o Options) (*Vault, error) {
 	if v.key, trust, err = s.keys(); err != nil {
 		return nil, fmt.Errorf("vault %s: %w", s.Name, err)
 	}
+	sealer, err := s.sealer()
+	if err != nil {
+		return nil, fmt.Errorf("vault %s: %w", s.Name, err)
+	}
 	b, err := s.bucket(ctx, o, func() { v.requests.Add(1) })
 	if err != nil {
 		return nil, fmt.Errorf("vault %s: %w", s.Name, err)
@@ -100,6 +105,9 @@ func Open(ctx context.Context, s Settings, o Options) (*Vault, error) {
 		b = o.Wrap(b)
 	}
 	v.Catalog = &catalog.Catalog{Name: s.Name, Bucket: b, Server: server, Log: o.Log, Now: o.Now, Version: o.Version, Trust: trust}
+	if sealer != nil {
+		v.Sealed = &catalog.Sealed{Sealer: sealer, Keys: o.Keys}
+	}
 	return v, nil
 }
 
@@ -126,7 +134,7 @@ const VerifyFull = verify.Full
 func (v *Vault) Verify(ctx context.Context, snapshot string, progress mirror.Progress) (Verified, error) {
 	all, err := v.VerifyAll(ctx, VerifyOptions{Snapshot: snapshot}, progress)
 	if len(all.Snapshots) == 0 {
-		return Verified{Format: layout.Format, Vault: v.Name, Problems: []Problem{}, Requests: all.Requests, TookSeconds: all.TookSeconds}, err
+		return Verified{Format: v.Format(), Vault: v.Name, Problems: []Problem{}, Requests: all.Requests, TookSeconds: all.TookSeconds}, err
 	}
 	return all.One(), err
 }

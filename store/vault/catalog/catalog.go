@@ -40,12 +40,13 @@ type Catalog struct {
 
 	Version string              // of the program, "" if not known
 	Trust   []ed25519.PublicKey // who may vouch for a snapshot; none: nobody has to
+	Sealed  *Sealed             // nil: what is in it is not sealed
 	large   sync.Mutex          // held while a large manifest is parsed
 }
 
 // Quiet is the same catalog, which logs nothing.
 func (v *Catalog) Quiet() *Catalog {
-	return &Catalog{Name: v.Name, Bucket: v.Bucket, Server: v.Server, Log: slog.New(slog.DiscardHandler), Now: v.Now, Version: v.Version, Trust: v.Trust}
+	return &Catalog{Name: v.Name, Bucket: v.Bucket, Server: v.Server, Log: slog.New(slog.DiscardHandler), Now: v.Now, Version: v.Version, Trust: v.Trust, Sealed: v.Sealed}
 }
 
 // load reads a record; parse says what it has to be. With a damaged one comes its
@@ -76,6 +77,9 @@ func (v *Catalog) config(ctx context.Context) (c layout.Config, lost bool, err e
 	c, _, err = load(ctx, v, layout.KeyConfig, layout.ParseConfig)
 	if _, lost = Damage(err); !lost {
 		v.adapt(c)
+		if err == nil {
+			err = v.agree(ctx, c)
+		}
 		return c, false, err
 	}
 	h, _, headErr := load(ctx, v, layout.KeyHead, layout.ParseHead)
@@ -83,7 +87,8 @@ func (v *Catalog) config(ctx context.Context) (c layout.Config, lost bool, err e
 	switch {
 	case headErr == nil && len(h.Snapshots) > 0:
 		v.Log.Warn("what the vault says of itself is lost; its list of snapshots stands in", "err", err)
-		return layout.Config{Format: layout.Format, ID: h.Vault, Created: h.Snapshots[0].Created}, true, nil
+		c = layout.Config{Format: h.Format, ID: h.Vault, Created: h.Snapshots[0].Created, Encrypted: h.Encrypted}
+		return c, true, v.agree(ctx, c)
 	case gone && (headErr == nil || errors.Is(headErr, fs.ErrNotExist)):
 		return layout.Config{}, true, fmt.Errorf("vault %s at %s: %w", v.Name, v.Bucket, ErrNoVault)
 	case gone:
@@ -103,6 +108,9 @@ func (v *Catalog) adapt(c layout.Config) {
 // the place does is found out if nobody has for a month.
 func (v *Catalog) ConfigOrNew(ctx context.Context) (layout.Config, error) {
 	c, lost, err := v.config(ctx)
+	if err == nil {
+		err = v.mendNames(ctx)
+	}
 	if err == nil && !lost && v.Now().Sub(c.Proven.When) < probe.GoodFor {
 		return c, nil
 	}
@@ -119,7 +127,7 @@ func (v *Catalog) checkEmpty(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if info.Key != layout.KeyHead && info.Key != layout.KeyLayout && !strings.HasPrefix(info.Key, layout.DirProbe) {
+		if info.Key != layout.KeyHead && info.Key != layout.KeyLayout && !strings.HasPrefix(info.Key, layout.DirProbe) && !strings.HasPrefix(info.Key, layout.DirKeys) {
 			return fmt.Errorf("vault %s at %s: %w (it holds %s)", v.Name, v.Bucket, ErrForeign, info.Key)
 		}
 	}
@@ -129,21 +137,45 @@ func (v *Catalog) checkEmpty(ctx context.Context) error {
 // create writes the config last: until then there is no vault. The head comes
 // first, and of two that do this at once the one whose head it is names the vault.
 func (v *Catalog) create(ctx context.Context, p layout.Proven) (layout.Config, error) {
-	h := layout.Head{Format: layout.Format, Vault: ulid.MustNew(ulid.Timestamp(v.Now()), ulid.DefaultEntropy()).String()}
-	data, err := layout.Encode(h)
+	h, err := v.firstHead(ctx)
 	if err != nil {
 		return layout.Config{}, err
 	}
-	if _, err = v.Bucket.Swap(ctx, layout.KeyHead, "", data); errors.Is(err, bucket.ErrChanged) {
-		h, _, err = load(ctx, v, layout.KeyHead, layout.ParseHead)
-	}
-	if err != nil {
+	c := layout.Config{Format: h.Format, ID: h.Vault, Created: v.Now().UTC().Truncate(time.Second), Proven: p, Encrypted: h.Encrypted}
+	if err := v.agree(ctx, c); err != nil {
 		return layout.Config{}, err
 	}
 	if err := v.Mark(ctx); err != nil {
 		return layout.Config{}, err
 	}
-	return v.claim(ctx, layout.Config{Format: layout.Format, ID: h.Vault, Created: v.Now().UTC().Truncate(time.Second), Proven: p})
+	return v.claim(ctx, c)
+}
+
+// firstHead creates the head, unless there is one.
+func (v *Catalog) firstHead(ctx context.Context) (layout.Head, error) {
+	h := layout.Head{Format: v.Format(), Vault: ulid.MustNew(ulid.Timestamp(v.Now()), ulid.DefaultEntropy()).String()}
+	if v.Sealed != nil {
+		there, _, err := load(ctx, v, layout.KeyHead, layout.ParseHead)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return there, err
+		}
+		if h.Encrypted, err = v.newNames(ctx, h.Vault); err != nil {
+			return h, v.fail(err)
+		}
+	}
+	data, err := layout.Encode(h)
+	if err != nil {
+		return h, err
+	}
+	_, err = v.Bucket.Swap(ctx, layout.KeyHead, "", data)
+	if !errors.Is(err, bucket.ErrChanged) {
+		return h, err
+	}
+	if v.Sealed != nil {
+		v.Sealed.drop(h.Vault)
+	}
+	h, _, err = load(ctx, v, layout.KeyHead, layout.ParseHead)
+	return h, err
 }
 
 func (v *Catalog) claim(ctx context.Context, c layout.Config) (layout.Config, error) {
@@ -157,8 +189,12 @@ func (v *Catalog) claim(ctx context.Context, c layout.Config) (layout.Config, er
 	return c, err
 }
 
-// Mark stores the marker by which other programs know an OCI image layout.
+// Mark stores the marker by which other programs know an OCI image layout. A vault
+// that is sealed is none.
 func (v *Catalog) Mark(ctx context.Context) error {
+	if v.Sealed != nil {
+		return nil
+	}
 	marker := []byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`)
 	right, err := v.holds(ctx, layout.KeyLayout, marker)
 	if err != nil || right {
@@ -203,7 +239,7 @@ func (v *Catalog) Head(ctx context.Context, c layout.Config) (layout.Head, strin
 }
 
 func (v *Catalog) collectRecords(ctx context.Context, c layout.Config) (layout.Head, error) {
-	h := layout.Head{Format: layout.Format, Vault: c.ID}
+	h := layout.Head{Format: c.Format, Vault: c.ID, Encrypted: c.Encrypted}
 	forgotten, err := v.forgotten(ctx, &h)
 	if err != nil {
 		return layout.Head{}, err
@@ -216,11 +252,15 @@ func (v *Catalog) collectRecords(ctx context.Context, c layout.Config) (layout.H
 			continue
 		}
 		e, _, err := load(ctx, v, info.Key, func(data []byte) (layout.Entry, error) {
-			s, err := layout.ParseSnapshot(data)
+			raw, err := v.openRecord(data)
+			if err != nil {
+				return layout.Entry{}, err
+			}
+			s, err := layout.ParseSnapshot(raw)
 			if err == nil && s.Vault != c.ID {
 				err = fmt.Errorf("%w: of vault %s", layout.ErrDamaged, s.Vault)
 			}
-			return s.Entry(info.Key, data), err
+			return v.Entry(s, info.Key, data), err
 		})
 		if _, bad := Damage(err); bad || errors.Is(err, layout.ErrNewer) {
 			v.Log.Warn("a record that cannot be used is no snapshot", "err", err)
@@ -312,12 +352,17 @@ func (v *Catalog) Trusted(ctx context.Context, e layout.Entry) (layout.Snapshot,
 }
 
 func (v *Catalog) recordBytes(ctx context.Context, e layout.Entry) (s layout.Snapshot, raw []byte, err error) {
-	s, _, err = load(ctx, v, e.Record, func(data []byte) (layout.Snapshot, error) {
+	if v.Sealed != nil && !v.Sealed.Opens() {
+		return v.keptRecord(e)
+	}
+	s, _, err = load(ctx, v, e.Record, func(data []byte) (_ layout.Snapshot, err error) {
 		if digest.FromBytes(data) != e.Digest {
 			return layout.Snapshot{}, fmt.Errorf("%w: not the bytes that were written", layout.ErrDamaged)
 		}
-		raw = data
-		return layout.ParseSnapshot(data)
+		if raw, err = v.openRecord(data); err != nil {
+			return layout.Snapshot{}, err
+		}
+		return layout.ParseSnapshot(raw)
 	})
 	return s, raw, err
 }

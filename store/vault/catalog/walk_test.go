@@ -272,7 +272,7 @@ func FuzzManifest(f *testing.F) {
 }
 
 func TestAQuietCatalogIsTheSameInAllElse(t *testing.T) {
-	loud := &Catalog{Name: "n", Bucket: nil, Log: slog.Default(), Now: time.Now, Version: "v", Trust: []ed25519.PublicKey{{1}}}
+	loud := &Catalog{Name: "n", Bucket: nil, Log: slog.Default(), Now: time.Now, Version: "v", Trust: []ed25519.PublicKey{{1}}, Sealed: &Sealed{Keys: "k"}}
 	quiet := loud.Quiet()
 	for i := range reflect.TypeFor[Catalog]().NumField() {
 		f := reflect.TypeFor[Catalog]().Field(i)
@@ -281,6 +281,12 @@ func TestAQuietCatalogIsTheSameInAllElse(t *testing.T) {
 		}
 		if reflect.ValueOf(loud).Elem().Field(i).IsZero() && f.Name != "Bucket" && f.Name != "Server" {
 			t.Errorf("%s is not tried", f.Name)
+		}
+		if f.Name == "Sealed" {
+			if quiet.Sealed != loud.Sealed {
+				t.Error("Sealed: another one")
+			}
+			continue
 		}
 		if d := cmp.Diff(reflect.ValueOf(loud).Elem().Field(i).Interface(), reflect.ValueOf(quiet).Elem().Field(i).Interface()); d != "" {
 			t.Errorf("%s: %s", f.Name, d)

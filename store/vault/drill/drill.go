@@ -93,7 +93,7 @@ type drill struct {
 func Run(ctx context.Context, c *catalog.Catalog, scratch Scratch, o Options, progress mirror.Progress) (Report, error) {
 	// What is restored into scratch is no news.
 	d := &drill{Catalog: c.Quiet(), scratch: scratch, o: o, indexes: map[string][]ocispec.Descriptor{}, failed: map[string]bool{}}
-	d.report = Report{Format: layout.Format, ID: ulid.Make().String(), Vault: c.Name, Time: c.Now().UTC(), Images: []string{}, Problems: []Problem{}}
+	d.report = Report{Format: c.Format(), ID: ulid.Make().String(), Vault: c.Name, Time: c.Now().UTC(), Images: []string{}, Problems: []Problem{}}
 	err := d.run(ctx, progress)
 	d.report.OK = err == nil && len(d.report.Problems) == 0
 	return d.report, err

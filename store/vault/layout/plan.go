@@ -58,7 +58,7 @@ type Plan struct {
 
 // Condemned is a blob that no snapshot needed.
 type Condemned struct {
-	Digest   digest.Digest `json:"digest"`
+	Digest   digest.Digest `json:"digest"` // as the vault calls it
 	Size     int64         `json:"size"`
 	Modified time.Time     `json:"modified"` // by the bucket's clock; another time is another blob
 }
@@ -103,7 +103,7 @@ func ParsePlan(data []byte) (Plan, error) {
 	}
 	_, err := ulid.ParseStrict(p.ID)
 	for _, b := range p.Blobs {
-		err = errors.Join(err, CheckDigest(b.Digest))
+		err = errors.Join(err, CheckName(b.Digest))
 	}
 	if err != nil {
 		return Plan{}, fmt.Errorf("%w: %w", ErrDamaged, err)
@@ -111,12 +111,13 @@ func ParsePlan(data []byte) (Plan, error) {
 	return p, nil
 }
 
-// DigestOf is the digest of the content that lies at a key, if one can.
+// DigestOf is how the vault calls the content that lies at a key, if one can: in one
+// that is not sealed by its digest.
 func DigestOf(key string) (digest.Digest, bool) {
 	rest, ok := strings.CutPrefix(key, DirBlobs)
 	algorithm, encoded, cut := strings.Cut(rest, "/")
 	d := digest.Digest(algorithm + ":" + encoded)
-	return d, ok && cut && CheckDigest(d) == nil
+	return d, ok && cut && CheckName(d) == nil
 }
 
 // IDOf is the id of the snapshot whose commit record lies at a key, "" for none.

@@ -55,7 +55,7 @@ func CheckDigest(d digest.Digest) error {
 	return nil
 }
 
-// Format is the newest format that this program reads and the one it writes.
+// Format is what is written into a vault that is not sealed.
 const Format = 1
 
 // Config says that this is a vault, and which.
@@ -65,6 +65,8 @@ type Config struct {
 	ID      string    `json:"id"`
 	Created time.Time `json:"created"`
 	Proven  Proven    `json:"proven"`
+
+	Encrypted *Encrypted `json:"encrypted,omitempty"` // nil: what is in it is not sealed
 }
 
 // Proven is what the place was seen to do, when that was last tried.
@@ -109,6 +111,9 @@ func ParseConfig(data []byte) (Config, error) {
 	if _, err := ulid.ParseStrict(c.ID); err != nil {
 		return Config{}, fmt.Errorf("%w: id %.40q: %w", ErrDamaged, c.ID, err)
 	}
+	if err := c.Encrypted.check(c.Format); err != nil {
+		return Config{}, err
+	}
 	return c, nil
 }
 
@@ -135,7 +140,7 @@ func decode(data []byte, into any) error {
 	if err := json.Unmarshal(data, &version); err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	if version.Format > Format {
+	if version.Format > FormatSealed {
 		return fmt.Errorf("format %d: %w", version.Format, ErrNewer)
 	}
 	if version.Format < 1 {
@@ -176,11 +181,12 @@ type Head struct {
 	Vault     string          `json:"vault"`
 	Epoch     uint64          `json:"epoch"` // counts the changes
 	Snapshots []Entry         `json:"snapshots"`
-	Damaged   []digest.Digest `json:"damaged,omitempty"` // found by Verify; the next backup repairs them
+	Damaged   []digest.Digest `json:"damaged,omitempty"` // as the vault calls what Verify found; the next backup repairs it
 	Locked    time.Time       `json:"locked,omitzero"`   // all that the snapshots need is locked at least until then; zero: not known
 	Read      []time.Time     `json:"read,omitempty"`    // when each of so many parts of all blobs was last read and hashed; zero: never
 	Prune     *Prune          `json:"prune,omitempty"`   // what is going to be removed
 	Swept     string          `json:"swept,omitempty"`   // id of the newest prune that began to remove
+	Encrypted *Encrypted      `json:"encrypted,omitempty"`
 
 	// Unusable are the keys of commit records that say nothing usable, in a head that
 	// was lost and made again from them.
@@ -225,7 +231,7 @@ type Entry struct {
 	Record   string        `json:"record"`        // key of the commit record
 	Digest   digest.Digest `json:"record_digest"` // of its bytes
 	Created  time.Time     `json:"created"`
-	Root     digest.Digest `json:"root"`
+	Root     digest.Digest `json:"root"` // as the vault calls it
 	Images   int           `json:"images"`
 	Blobs    int           `json:"blobs"`
 	Bytes    int64         `json:"bytes"`
@@ -255,9 +261,12 @@ func ParseHead(data []byte) (Head, error) {
 		return Head{}, fmt.Errorf("%w: prune: %w", ErrDamaged, err)
 	}
 	for _, d := range h.Damaged {
-		if err := CheckDigest(d); err != nil {
+		if err := CheckName(d); err != nil {
 			return Head{}, fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
+	}
+	if err := h.Encrypted.check(h.Format); err != nil {
+		return Head{}, err
 	}
 	return h, nil
 }
@@ -267,7 +276,7 @@ func (e Entry) check() error {
 	if name, ok := strings.CutPrefix(e.Record, DirSnapshots); err == nil && (!ok || strings.ContainsAny(name, `/\`) || !fs.ValidPath(name)) {
 		err = fmt.Errorf("record %.80q", e.Record)
 	}
-	return errors.Join(err, CheckDigest(e.Digest), CheckDigest(e.Root))
+	return errors.Join(err, CheckDigest(e.Digest), CheckName(e.Root))
 }
 
 // Snapshot is the commit record of a snapshot.

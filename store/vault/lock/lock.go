@@ -69,7 +69,7 @@ func (r *run) extend(ctx context.Context, config layout.Config) error {
 	if _, bad := catalog.Damage(damage); damage != nil && !bad {
 		return damage
 	}
-	if err := r.lock(ctx, r.wanted(entries, live)); err != nil {
+	if err := r.lock(ctx, r.wanted(config, entries, live)); err != nil {
 		return err
 	}
 	for _, e := range entries {
@@ -82,8 +82,11 @@ func (r *run) extend(ctx context.Context, config layout.Config) error {
 const anySize = -1
 
 // wanted is what is to be locked, with its length.
-func (r *run) wanted(entries []layout.Entry, live map[digest.Digest]int64) map[string]int64 {
+func (r *run) wanted(config layout.Config, entries []layout.Entry, live map[digest.Digest]int64) map[string]int64 {
 	keys := map[string]int64{layout.KeyConfig: anySize}
+	if config.Encrypted != nil {
+		keys[layout.NamesKey(config.Encrypted.Names)] = anySize
+	}
 	for _, e := range entries {
 		keys[e.Record] = anySize
 	}
@@ -98,7 +101,7 @@ func (r *run) wanted(entries []layout.Entry, live map[digest.Digest]int64) map[s
 func (r *run) lock(ctx context.Context, keys map[string]int64) error {
 	var found []bucket.Info
 	there := map[string]bool{}
-	for _, under := range []string{layout.DirBlobs, layout.DirSnapshots, layout.KeyConfig} {
+	for _, under := range []string{layout.DirBlobs, layout.DirSnapshots, layout.KeyConfig, layout.DirKeys} {
 		for v, err := range r.Server.Versions(ctx, under) {
 			if err != nil {
 				return err

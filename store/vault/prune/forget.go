@@ -129,6 +129,9 @@ func (o ForgetOptions) last(before, left []layout.Entry) error {
 // show makes a snapshot the one that programs see which know only OCI image layouts.
 // What they see is a cache: a fault here is only logged.
 func show(ctx context.Context, c *catalog.Catalog, e layout.Entry) error {
+	if c.Sealed != nil {
+		return nil // they see nothing
+	}
 	repos, err := repositories(ctx, c, e)
 	if err == nil {
 		var doc layout.Document

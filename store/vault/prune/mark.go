@@ -56,7 +56,7 @@ var errMarked = errors.New("another prune has marked meanwhile")
 // plan is what would be marked.
 func (p *pruner) plan(ctx context.Context, config layout.Config, h layout.Head) (layout.Plan, error) {
 	now := p.Now().UTC()
-	plan := layout.Plan{Format: layout.Format, ID: ulid.MustNew(ulid.Timestamp(now), ulid.DefaultEntropy()).String(), Vault: config.ID, Created: now}
+	plan := layout.Plan{Format: p.Format(), ID: ulid.MustNew(ulid.Timestamp(now), ulid.DefaultEntropy()).String(), Vault: config.ID, Created: now}
 	if len(h.Snapshots) == 0 {
 		return plan, nil // a first backup may go on: nothing says what is needed
 	}

@@ -34,7 +34,7 @@ func (o Options) part() string {
 
 // meant reports whether a blob is one of those that are to be read.
 func (r *verify) meant(d digest.Digest) bool {
-	if r.o.whole() || r.again[d] {
+	if r.o.whole() || r.again[r.NameOf(d)] {
 		return true
 	}
 	return r.o.Parts > 0 && int(number(d)%uint64(r.o.Parts)) == r.o.Part-1

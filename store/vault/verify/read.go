@@ -19,7 +19,7 @@ import (
 // snapshot reads the record, the history and the root of one.
 func (r *verify) snapshot(ctx context.Context, e layout.Entry) error {
 	s := &snapshot{entry: e, own: []digest.Digest{e.Digest}, versions: map[*version]bool{}}
-	s.report = Report{Format: layout.Format, Vault: r.Name, Snapshot: e.ID, Time: r.Now().UTC(), Problems: []Problem{}}
+	s.report = Report{Format: r.Format(), Vault: r.Name, Snapshot: e.ID, Time: r.Now().UTC(), Problems: []Problem{}}
 	r.snapshots = append(r.snapshots, s)
 	err := r.mend(ctx, recordOf(e), func() (err error) {
 		s.record, err = r.Trusted(ctx, e)

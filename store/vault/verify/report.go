@@ -120,6 +120,9 @@ func (r *verify) record(ctx context.Context, c layout.Config, reports []Report) 
 func (r *verify) receipt(ctx context.Context, report Report) error {
 	id := ulid.MustNew(ulid.Timestamp(report.Time), ulid.DefaultEntropy()).String()
 	data, err := layout.Encode(report)
+	if err == nil {
+		data, err = r.SealRecord(data)
+	}
 	if err != nil {
 		return err
 	}
@@ -163,8 +166,9 @@ func (r *verify) damaged(list []digest.Digest) []digest.Digest {
 }
 
 func (r *verify) settle(set map[digest.Digest]bool, d digest.Digest) {
-	delete(set, d)
+	name := r.NameOf(d)
+	delete(set, name)
 	if r.bad(d) {
-		set[d] = true
+		set[name] = true
 	}
 }

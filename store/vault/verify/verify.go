@@ -137,7 +137,7 @@ func Run(ctx context.Context, c *catalog.Catalog, o Options, progress mirror.Pro
 		o.Part = next(divided(h.Read, o.Parts))
 	}
 	r := &verify{
-		Catalog: c, progress: progress, o: o, began: c.Now().UTC(), hashes: config.Proven.Checksum, again: map[digest.Digest]bool{},
+		Catalog: c, progress: progress, o: o, began: c.Now().UTC(), hashes: config.Proven.Checksum && c.Sealed == nil, again: map[digest.Digest]bool{},
 		roots: map[digest.Digest]ocispec.Index{}, segments: map[layout.Segment]bool{}, sides: map[digest.Digest]bool{}, repos: map[string][]*version{},
 		needs: map[digest.Digest]*need{}, problems: map[digest.Digest]Problem{},
 	}
