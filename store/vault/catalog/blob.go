@@ -46,6 +46,19 @@ func (v *Catalog) OpenBlob(ctx context.Context, d digest.Digest, offset int64) (
 	return &opened{body, v, d}, info, nil
 }
 
+// Unseal opens a content of which the bytes as they lie in the vault are read from
+// elsewhere, and how many these are. It takes over the body.
+func (v *Catalog) Unseal(d digest.Digest, body io.ReadCloser, length int64) (io.ReadCloser, error) {
+	if v.Sealed == nil {
+		return body, nil
+	}
+	plain, _, err := v.Sealed.Open(func(int64) (io.ReadCloser, int64, error) { return body, length, nil }, 0)
+	if err != nil {
+		return nil, v.unsealed(d, err)
+	}
+	return &opened{plain, v, d}, nil
+}
+
 // opened says of what was not sealed so that it is damaged.
 type opened struct {
 	io.ReadCloser

@@ -50,14 +50,18 @@ func (l local) Fetch(ctx context.Context, _ []string, c Content) (io.ReadCloser,
 
 // older is one version of an object.
 type older struct {
-	server bucket.Server
-	info   bucket.Info
+	r    *Repairer
+	info bucket.Info
 }
 
 func (older) String() string { return "older version" }
 
-func (o older) Fetch(ctx context.Context, _ []string, _ Content) (io.ReadCloser, error) {
-	return o.server.GetVersion(ctx, o.info)
+func (o older) Fetch(ctx context.Context, _ []string, c Content) (io.ReadCloser, error) {
+	body, err := o.r.Server.GetVersion(ctx, o.info)
+	if err != nil || o.info.Key != o.r.BlobKey(c.Digest) {
+		return body, err // a record is put back as it lies there
+	}
+	return o.r.Unseal(c.Digest, body, o.info.Size)
 }
 
 // unlisted says why there are no versions to look at.
@@ -79,7 +83,7 @@ func (r *Repairer) versions(ctx context.Context, key string) (list []Source) {
 			return append(list, unlisted{err})
 		}
 		if mark := info.ETag == ""; info.Key == key && info.Version != "" && !mark {
-			list = append(list, older{r.Server, info})
+			list = append(list, older{r, info})
 		}
 	}
 	return list
