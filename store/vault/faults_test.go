@@ -397,7 +397,7 @@ func TestAVaultOfANewerVersionIsLeftAlone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, bytes.Replace(raw, []byte(`"format": 1`), []byte(`"format": 2`), 1), 0o600); err != nil {
+		if err := os.WriteFile(path, bytes.Replace(raw, []byte(`"format": 1`), []byte(`"format": 3`), 1), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		before := files(t, dir, ".")

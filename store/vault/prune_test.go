@@ -366,7 +366,7 @@ func TestAPruneIsRefused(t *testing.T) {
 		{name: "when a newer version wrote the head", before: func(t *testing.T, dir string, _ *vault.Vault, _ []string) {
 			path := filepath.Join(dir, layout.KeyHead)
 			raw, err := os.ReadFile(path)
-			if err = errors.Join(err, os.WriteFile(path, []byte(strings.Replace(string(raw), `"format": 1`, `"format": 2`, 1)), 0o600)); err != nil {
+			if err = errors.Join(err, os.WriteFile(path, []byte(strings.Replace(string(raw), `"format": 1`, `"format": 3`, 1)), 0o600)); err != nil {
 				t.Fatal(err)
 			}
 		}, is: isErr(vault.ErrNewer)},

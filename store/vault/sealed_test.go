@@ -3,6 +3,7 @@ package vault_test
 import (
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -562,5 +563,60 @@ func TestAnInterruptedBeginningIsGoneOnWith(t *testing.T) {
 		if failed == nil {
 			return
 		}
+	}
+}
+
+// TestASealedVaultOnAnS3Server saves, verifies, loses, heals and restores on a real
+// server, a content in parts among it, and serves from the middle of one.
+func TestASealedVaultOnAnS3Server(t *testing.T) {
+	t.Parallel()
+	s := newSealing(t)
+	settings, data := startGateway(t)
+	on := func(set *vault.Settings) { set.To, set.S3 = "s3://bucket/p", settings }
+	reading := func(set *vault.Settings) { on(set); s.identified(set) }
+	st := newStore(t, s.clock)
+	sample(t, st)
+	large := newContent(ocispec.MediaTypeImageLayer, noise(1, 201<<20)) // in parts
+	publish(t, st, "r", "large", plain("large", large))
+	open := func(keys string, change func(*vault.Settings)) *vault.Vault {
+		set := s.settings()
+		change(&set)
+		v, err := vault.Open(t.Context(), set, vault.Options{Keys: keys})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	writer := open(s.keys, on)
+	first := backup(t, writer, st)
+	if again := backup(t, open(s.keys, on), st); again.Requests > 10 || again.NewBlobs != 0 {
+		t.Errorf("got %d requests and %d new blobs with nothing new, want at most 10 and none", again.Requests, again.NewBlobs)
+	} else {
+		t.Logf("%d requests with nothing new", again.Requests)
+	}
+	s.dir = filepath.Join(data, "bucket/p")
+	mustRemove(t, s.file(t, plain("a-1-moved").blobs[1].desc.Digest))
+	v := open(t.TempDir(), reading)
+	if p := verified(t, v, first.Snapshot).Problems; len(p) != 1 {
+		t.Errorf("got %+v, want the lost blob", p)
+	}
+	if r := backup(t, writer, st); r.Repaired != 1 {
+		t.Errorf("got %+v, want it repaired", r)
+	}
+	wantSound(t, v, "")
+	body, info, err := v.OpenBlob(t.Context(), large.desc.Digest, 200<<20)
+	if err != nil || info.Size != 201<<20 {
+		t.Fatalf("got %+v, %v", info, err)
+	}
+	if rest, err := io.ReadAll(body); err != nil || !bytes.Equal(rest, large.raw[200<<20:]) {
+		t.Errorf("the end of the large one: got %d bytes, %v", len(rest), err)
+	}
+	_ = body.Close()
+	back := newStore(t, s.clock)
+	if r := restore(t, v, back, vault.RestoreOptions{}); len(r.Failed) > 0 {
+		t.Errorf("got %+v", r.Failed)
+	}
+	if diff := cmp.Diff(stateOf(t, st).Tags, stateOf(t, back).Tags); diff != "" {
+		t.Error(diff)
 	}
 }
