@@ -215,7 +215,7 @@ func (w *wholeVault) isNoticed(t *testing.T, dir string, x corruption, random *r
 	t.Helper()
 	v := openVault(t, dir, w.c, nil)
 	id := w.ids[random.IntN(len(w.ids))]
-	harm := w.harm(t, v, id, w.states[id])
+	harm := append(w.unlisted(t, v), w.harm(t, v, id, w.states[id])...)
 	for _, key := range w.changed(t, dir) {
 		if w.needed[key] {
 			harm = append(harm, key+" is needed")
@@ -232,9 +232,8 @@ func (w *wholeVault) isNoticed(t *testing.T, dir string, x corruption, random *r
 	return noticed
 }
 
-// harm is what is not as it was for those who read, apart from bytes that nobody needs.
-func (w *wholeVault) harm(t *testing.T, v *vault.Vault, id string, want state) (harm []string) {
-	t.Helper()
+// unlisted are the snapshots of which a vault does not know any more.
+func (w *wholeVault) unlisted(t *testing.T, v *vault.Vault) (harm []string) {
 	list, err := v.List(t.Context())
 	if err != nil {
 		return []string{err.Error()}
@@ -244,6 +243,12 @@ func (w *wholeVault) harm(t *testing.T, v *vault.Vault, id string, want state) (
 			harm = append(harm, "snapshot "+id+" is not listed any more")
 		}
 	}
+	return harm
+}
+
+// harm is what a snapshot does not give back. What it gives back otherwise is an error.
+func (w *wholeVault) harm(t *testing.T, v *vault.Vault, id string, want state) (harm []string) {
+	t.Helper()
 	back := openStore(t, t.TempDir(), w.c, nil)
 	defer back.Close()
 	r, err := v.Restore(t.Context(), back, vault.RestoreOptions{Snapshot: id}, nil)
