@@ -1,10 +1,11 @@
 // Command bench measures backups and restores beside rclone and restic, which copy the
 // same registry folder to the same S3 server, in one run.
 //
-//	go run ./store/vault/testdata/bench [-corpus LAYOUT | -images N -layers N -bytes N] [-rounds 3] [-contenders floor,lastro,rclone,restic] [-dir FOLDER]
+//	go run ./store/vault/testdata/bench [-corpus LAYOUT | -images N -layers N -bytes N | -blobs N] [-rounds 3] [-restore=false] [-contenders floor,lastro,rclone,restic] [-dir FOLDER]
 //
 // The corpus is an OCI layout whose index.json names its images repo:tag; without one,
-// images of random bytes are made. The server is versitygw, in a process and with a
+// images of random bytes are made; -blobs makes so many small blobs, fifty in an image.
+// The server is versitygw, in a process and with a
 // bucket of its own for each contender and round; its processor time is not counted,
 // nor that of making the images. rclone and restic are the system's, with eight
 // transfers at once. The floor reads every blob, hashes it and puts it with one
@@ -35,13 +36,18 @@ func main() {
 	flag.IntVar(&b.fill.images, "images", 40, "images to make without a corpus")
 	flag.IntVar(&b.fill.layers, "layers", 4, "layers of each")
 	flag.IntVar(&b.fill.bytes, "bytes", 2<<20, "bytes of each layer")
+	blobs := flag.Int("blobs", 0, "blobs to make, of a kilobyte, in place of images")
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds")
+	flag.BoolVar(&b.restore, "restore", true, "restore as well")
 	flag.StringVar(&b.lastro, "lastro", "", "lastro binary (default: built)")
 	flag.StringVar(&b.dir, "dir", "", "folder to write to (default: a temporary one)")
 	contenders := flag.String("contenders", "floor,lastro,rclone,restic", "which")
 	make := flag.String("make", "", "only fill this data folder")
 	put := flag.String("put", "", "only put the blobs of a registry at this address, the floor")
 	flag.Parse()
+	if *blobs > 0 { // a config and a manifest beside the layers
+		b.fill = filling{images: *blobs / 50, layers: 48, bytes: 1 << 10}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	var err error
@@ -59,14 +65,15 @@ func main() {
 }
 
 type bench struct {
-	fill   filling
-	rounds int
-	lastro string
-	dir    string
-	self   string
-	server string // versitygw
-	data   string // the data folder that is backed up
-	stored stock
+	fill    filling
+	rounds  int
+	restore bool
+	lastro  string
+	dir     string
+	self    string
+	server  string // versitygw
+	data    string // the data folder that is backed up
+	stored  stock
 }
 
 func (b *bench) run(ctx context.Context, names []string) (err error) {
