@@ -135,6 +135,15 @@ func TestAVersionWithWrongBytesIsNotTaken(t *testing.T) {
 		t.Fatalf("got %+v", p)
 	}
 	wantSound(t, v, "")
+	// The right one may lie between others.
+	list := versionsOf(t, v, key)
+	if _, err := v.Bucket.Remove(t.Context(), []bucket.Info{list[slices.IndexFunc(list, func(i bucket.Info) bool { return i.ETag == list[0].ETag && i != list[0] })]}); err != nil {
+		t.Fatal(err)
+	}
+	overwrite(t, v, key)
+	if all := repaired(t, v, vault.VerifyOptions{Repair: &vault.RepairOptions{}}); all.Left() > 0 || all.Repaired()["older version"] != 1 {
+		t.Errorf("got %+v", all.Snapshots[0].Problems)
+	}
 	// Where no version has it right, that is said.
 	for _, info := range versionsOf(t, v, key) {
 		if info.Version != "" {

@@ -481,3 +481,14 @@ func TestTheVaultsOwnDocumentsAreMadeAgain(t *testing.T) {
 		t.Errorf("got %+v", p)
 	}
 }
+
+func TestWhatNobodyVouchesForIsNotRepaired(t *testing.T) {
+	mine, other := newSigner(t, 1), newSigner(t, 2)
+	dir, st := t.TempDir(), newStore(t, &clock{})
+	publish(t, st, "r", "1", plain("a"))
+	backup(t, signedVault(t, dir, other.private), st)
+	all := repaired(t, signedVault(t, dir, mine.private), vault.VerifyOptions{Repair: &vault.RepairOptions{Store: st}})
+	if p := all.Snapshots[0].Problems; len(p) != 1 || p[0].Kind != "untrusted" || p[0].Repaired || p[0].Unrepaired != "" || p[0].Next != "" {
+		t.Errorf("got %+v", p)
+	}
+}

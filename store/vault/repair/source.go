@@ -82,7 +82,7 @@ func (r *Repairer) versions(ctx context.Context, key string) (list []Source) {
 		if err != nil {
 			return append(list, unlisted{err})
 		}
-		if mark := info.ETag == ""; info.Key == key && info.Version != "" && !mark {
+		if mark := info.ETag == ""; info.Version != "" && !mark {
 			list = append(list, older{r, info})
 		}
 	}
