@@ -492,3 +492,22 @@ func TestWhatNobodyVouchesForIsNotRepaired(t *testing.T) {
 		t.Errorf("got %+v", p)
 	}
 }
+
+// TestWhatIsNotNamedAnyMoreShowsBesideARepair has a record that counts more than there is.
+func TestWhatIsNotNamedAnyMoreShowsBesideARepair(t *testing.T) {
+	dir, st := t.TempDir(), newStore(t, &clock{})
+	publish(t, st, "r", "1", plain("a"))
+	v := openVault(t, dir, &clock{}, nil)
+	backup(t, v, st)
+	forge(t, dir, func(s *layout.Snapshot) { s.Closure = digest.FromString("more") })
+	damage(t, dir, layerOf("a"))
+	all := repaired(t, v, vault.VerifyOptions{Repair: &vault.RepairOptions{Store: st}})
+	var kinds []string
+	for _, p := range all.Snapshots[0].Problems {
+		kinds = append(kinds, p.Kind)
+	}
+	slices.Sort(kinds)
+	if diff := cmp.Diff([]string{"corrupt", "incomplete"}, kinds); diff != "" || all.Left() != 1 || all.Repaired()["local store"] != 1 {
+		t.Errorf("%s %+v", diff, all.Snapshots[0].Problems)
+	}
+}
