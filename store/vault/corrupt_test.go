@@ -30,6 +30,7 @@ var (
 // wholeVault is a vault with one of everything, and what its snapshots give back.
 type wholeVault struct {
 	c       *clock
+	seals   *sealing // nil: it is not sealed
 	dir     string
 	data    string       // of the registry
 	st      *store.Store // which is closed when the vault is made
@@ -39,14 +40,15 @@ type wholeVault struct {
 	states  map[string]state
 }
 
-func newWholeVault(t *testing.T) *wholeVault {
-	w := &wholeVault{c: &clock{}, dir: filepath.Join(t.TempDir(), "vault"), needed: map[string]bool{}, states: map[string]state{}}
+func newWholeVault(t *testing.T, sealed bool) *wholeVault {
+	s := newSealing(t)
+	w := &wholeVault{c: s.clock, dir: s.dir, needed: map[string]bool{}, states: map[string]state{}}
+	if sealed {
+		w.seals = s
+	}
 	w.data = t.TempDir()
 	w.st = openStore(t, w.data, w.c, nil)
-	v, err := vault.Open(t.Context(), vault.Settings{Name: "main", To: "file://" + w.dir}, vault.Options{Now: w.c.now, Config: []byte("backup: []\n")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := w.open(t, w.dir, s.keys)
 	sample(t, w.st)
 	w.save(t, v)
 	publish(t, w.st, "docker.io/library/a", "1", plain("third", sharedLayer()))
@@ -70,6 +72,9 @@ func newWholeVault(t *testing.T) *wholeVault {
 		t.Fatal(err)
 	}
 	for d := range live {
+		if sealed {
+			d = s.names(t).Of(d)
+		}
 		w.needed[layout.BlobKey(d)] = true
 	}
 	for _, e := range headOf(t, w.dir).Snapshots {
@@ -80,6 +85,21 @@ func newWholeVault(t *testing.T) *wholeVault {
 		t.Fatal(err)
 	}
 	return w
+}
+
+// open opens a copy of the vault, on a machine with a folder for what it keeps.
+func (w *wholeVault) open(t *testing.T, dir, keys string) *vault.Vault {
+	t.Helper()
+	set := vault.Settings{Name: "main", To: "file://" + dir}
+	if w.seals != nil {
+		set.Encrypt = []string{w.seals.identity.Recipient().String()}
+		w.seals.identified(&set)
+	}
+	v, err := vault.Open(t.Context(), set, vault.Options{Now: w.c.now, Version: "test", Keys: keys, Config: []byte("backup: []\n")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
 }
 
 func (w *wholeVault) save(t *testing.T, v *vault.Vault) {
@@ -182,7 +202,15 @@ func TestNoCorruptionGoesUnnoticed(t *testing.T) {
 	if seed == 0 {
 		seed = rand.Uint64() >> 1
 	}
-	w := newWholeVault(t)
+	for name, sealed := range map[string]bool{"plain": false, "sealed": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			newWholeVault(t, sealed).damageMany(t, seed, runs/2)
+		})
+	}
+}
+
+func (w *wholeVault) damageMany(t *testing.T, seed uint64, runs int) {
 	found, harmless := 0, 0
 	for i := range uint64(runs) {
 		dir := filepath.Join(t.TempDir(), "vault")
@@ -197,7 +225,7 @@ func TestNoCorruptionGoesUnnoticed(t *testing.T) {
 			harmless++
 		}
 		if t.Failed() {
-			t.Fatalf("%s\nrun it again with -corrupt-seed %d -corruptions 1", x, seed+i)
+			t.Fatalf("%s\nrun it again with -corrupt-seed %d -corruptions 2", x, seed+i)
 		}
 		if err := os.RemoveAll(filepath.Dir(dir)); err != nil {
 			t.Fatal(err)
@@ -213,7 +241,7 @@ func TestNoCorruptionGoesUnnoticed(t *testing.T) {
 // any harm.
 func (w *wholeVault) isNoticed(t *testing.T, dir string, x corruption, random *rand.Rand) bool {
 	t.Helper()
-	v := openVault(t, dir, w.c, nil)
+	v := w.open(t, dir, filepath.Join(t.TempDir(), "keys"))
 	id := w.ids[random.IntN(len(w.ids))]
 	harm := append(w.unlisted(t, v), w.harm(t, v, id, w.states[id])...)
 	for _, key := range w.changed(t, dir) {
@@ -227,7 +255,7 @@ func (w *wholeVault) isNoticed(t *testing.T, dir string, x corruption, random *r
 		t.Errorf("%v: not found by a verification of %d snapshots", harm, len(all.Snapshots))
 	}
 	if random.IntN(6) == 0 {
-		w.heals(t, v)
+		w.heals(t, dir)
 	}
 	return noticed
 }
@@ -273,12 +301,18 @@ func (w *wholeVault) harm(t *testing.T, v *vault.Vault, id string, want state) (
 
 // heals has the registry make good what it can: the newest snapshot afterwards is all
 // right, and gives back what the registry has.
-func (w *wholeVault) heals(t *testing.T, v *vault.Vault) {
+func (w *wholeVault) heals(t *testing.T, dir string) {
 	t.Helper()
-	data := t.TempDir()
+	data, keys := t.TempDir(), filepath.Join(t.TempDir(), "keys")
 	if err := os.CopyFS(data, os.DirFS(w.data)); err != nil {
 		t.Fatal(err)
 	}
+	if w.seals != nil {
+		if err := os.CopyFS(keys, os.DirFS(w.seals.keys)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v := w.open(t, dir, keys)
 	st := openStore(t, data, w.c, nil)
 	defer st.Close()
 	r, err := v.Backup(t.Context(), st, "test", nil)

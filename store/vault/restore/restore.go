@@ -80,6 +80,7 @@ func (r *restore) run(ctx context.Context) error {
 	if err := r.state(ctx, p.choose); err != nil {
 		return err
 	}
+	r.tell(ctx)
 	return r.remember(ctx)
 }
 
