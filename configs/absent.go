@@ -6,7 +6,6 @@ import "regexp"
 // places in lists. Nobody should believe that they do something.
 var absentKeys = map[string]bool{
 	"registry.storage": true,
-	"backup[].encrypt": true,
 }
 
 var inBrackets = regexp.MustCompile(`\[[^\]]*\]`)

@@ -20,6 +20,7 @@ func TestExampleFilesLoad(t *testing.T) {
 		t.Setenv(name, "x")
 	}
 	t.Setenv("VAULT_KEY", privateKey(t))
+	t.Setenv("VAULT_IDENTITY", identity)
 	files, err := filepath.Glob("*.yaml")
 	if err != nil || len(files) != 3 {
 		t.Fatalf("%v, %v", files, err)
@@ -42,6 +43,9 @@ func TestExampleFilesLoad(t *testing.T) {
 		})
 	}
 }
+
+// identity is that of the recipient in full.yaml, which everybody knows.
+const identity = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"
 
 // privateKey is one to sign with, as openssl writes it.
 func privateKey(t *testing.T) string {

@@ -23,7 +23,8 @@ says: writers race for the same names, wrong bytes are sent, what was written is
 read and listed at once. What it finds is recorded in the vault, and how the vault
 is used follows from it: strict (several daemons may back up beside each other) or
 single writer. The first backup does this too, and once a month another; do it
-again after the server was changed. What was tried is removed. Only an empty place becomes a vault; wrong
+again after the server was changed. What was tried is removed. Whether the vault is
+encrypted is decided here: backup[].encrypt is set before, or never. Only an empty place becomes a vault; wrong
 credentials, clocks that differ, or another's files change nothing.`,
 		Example: "  lastro backup init\n  lastro backup init main",
 		Args:    takes(cobra.MaximumNArgs(1)),
@@ -47,6 +48,7 @@ type shownProbe struct {
 	To     string        `json:"to"`
 	ID     string        `json:"id"`
 	Made   bool          `json:"made"`
+	Sealed bool          `json:"encrypted"`
 	Mode   layout.Mode   `json:"mode"`
 	Proven layout.Proven `json:"proven"`
 	Tried  []probe.Tried `json:"tried"`
@@ -55,7 +57,7 @@ type shownProbe struct {
 }
 
 func shownInit(name, to string, p catalog.Probed) shownProbe {
-	return shownProbe{name, to, p.Config.ID, p.Made, p.Config.Mode(), p.Config.Proven, p.Tried, p.Left, p.Why}
+	return shownProbe{name, to, p.Config.ID, p.Made, p.Config.Encrypted != nil, p.Config.Mode(), p.Config.Proven, p.Tried, p.Left, p.Why}
 }
 
 // Print is a table of what was tried, and what follows.
@@ -63,6 +65,9 @@ func (p shownProbe) Print(w io.Writer) error {
 	was := "was there"
 	if p.Made {
 		was = "made"
+	}
+	if p.Sealed {
+		was += ", encrypted"
 	}
 	fmt.Fprintf(w, "vault %s at %s: %s, id %s\n", p.Vault, p.To, was, p.ID)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -42,7 +42,7 @@ func (d *daemon) jobs(cfg *configs.Config) []schedule.Job {
 		}})
 	}
 	for _, b := range cfg.Backup {
-		if b.Verify.Every.Never() {
+		if b.Verify.Every.Never() || unread(b) != "" {
 			continue
 		}
 		jobs = append(jobs, schedule.Job{Name: jobVerify + b.Name, Next: b.Verify.Every.Next, Run: func(ctx context.Context) error {
@@ -50,7 +50,7 @@ func (d *daemon) jobs(cfg *configs.Config) []schedule.Job {
 		}})
 	}
 	for _, b := range cfg.Backup {
-		if b.Drill.Every.Never() {
+		if b.Drill.Every.Never() || unread(b) != "" {
 			continue
 		}
 		jobs = append(jobs, schedule.Job{Name: jobDrill + b.Name, Next: b.Drill.Every.Next, Run: func(ctx context.Context) error {

@@ -62,6 +62,9 @@ func (s *scratch) Close() error { return errors.Join(s.Store.Close(), os.RemoveA
 
 // drill proves that a restore works. One goes on at a time.
 func (s *site) drill(ctx context.Context, v *vault.Vault, o vault.DrillOptions, p mirror.Progress) (report vault.Drilled, err error) {
+	if err := s.reads(v); err != nil {
+		return report, err
+	}
 	if err := s.drills.Acquire(ctx, 1); err != nil {
 		return report, err
 	}
@@ -92,13 +95,16 @@ func (s *site) drill(ctx context.Context, v *vault.Vault, o vault.DrillOptions, 
 }
 
 // drillOf is what the configuration says of drills with a vault.
-func (s *site) drillOf(name string) (d configs.Drill) {
+func (s *site) drillOf(name string) configs.Drill { return s.backupOf(name).Drill }
+
+// backupOf is what the configuration says of a vault.
+func (s *site) backupOf(name string) (found configs.Backup) {
 	for _, b := range s.cfg().Backup {
 		if b.Name == name {
-			d = b.Drill
+			found = b
 		}
 	}
-	return d
+	return found
 }
 
 // drilledOf is what a job's record says of the last drill. What does not read is

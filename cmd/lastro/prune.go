@@ -91,6 +91,9 @@ func pruneOutcome(r vault.Pruned, err error) error {
 
 // prune runs beside no backup of the same vault by this daemon.
 func (s *site) prune(ctx context.Context, v *vault.Vault, o vault.PruneOptions) (r vault.Pruned, err error) {
+	if err := s.reads(v); err != nil {
+		return r, err
+	}
 	if o.DryRun {
 		return v.Prune(ctx, s.store, o)
 	}
@@ -136,6 +139,10 @@ func (s *site) tidy(ctx context.Context, name string) error {
 		}
 		f, refused := s.forget(ctx, name, forgetOptions{maxRemovals: mostForgotten})
 		var r vault.Pruned
+		if why := unread(s.backupOf(name)); why != "" {
+			s.log.Info("nothing is pruned", "job", jobPrune+name, "forgotten", f.Forgotten, "snapshots", f.Left, "reason", why)
+			return runResult{record: tidied{Forgotten: f.Forgotten, Snapshots: f.Left}}, refused
+		}
 		err = s.inTurn(ctx, []string{jobBackup + name}, func() error {
 			r, err = v.Prune(ctx, s.store, vault.PruneOptions{Grace: prune.Grace, MinAge: prune.MinAge, MaxRemovals: prune.MaxRemovals})
 			return err

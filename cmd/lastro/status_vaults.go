@@ -10,7 +10,9 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"lastro/configs"
 	"lastro/store/ledger"
+	"lastro/store/vault"
 )
 
 // vaultStatus is what the last runs with one vault found. A time that is null never was.
@@ -21,11 +23,12 @@ type vaultStatus struct {
 	OldestUnread *time.Time `json:"oldest_unread"` // when what is longest unread in it was read, or sent there
 	Drilled      *time.Time `json:"drilled"`       // when a drill last found no problem
 	RTOSeconds   *int64     `json:"rto_seconds"`
-	Doubts       []string   `json:"doubts"` // what the last verification and the last drill found against restoring from it
+	Unread       string     `json:"unread,omitempty"` // why it is not verified, drilled and pruned from here
+	Doubts       []string   `json:"doubts"`           // what the last verification and the last drill found against restoring from it
 }
 
 func (s *site) vaultStatus(ctx context.Context, name string, st *status) error {
-	v := vaultStatus{Name: name, Doubts: []string{}}
+	v := vaultStatus{Name: name, Doubts: []string{}, Unread: unread(s.backupOf(name))}
 	for _, add := range []func(context.Context, *vaultStatus, *status) error{s.backupStatus, s.verifyStatus, s.drillStatus, s.pruneStatus} {
 		if err := add(ctx, &v, st); err != nil {
 			return err
@@ -141,6 +144,22 @@ func (v *vaultStatus) doubt(st *status, what string, job ledger.Job, problems in
 	}
 }
 
+// unread says why jobs that read a vault do not run here; "": they do.
+func unread(b configs.Backup) string {
+	if len(b.Encrypt) == 0 || b.Identity != "" {
+		return ""
+	}
+	return "it is encrypted, and this machine has no identity to read it: verify, drill and prune it where there is one"
+}
+
+// reads refuses to begin what cannot be done here, which then is no fault of the vault.
+func (s *site) reads(v *vault.Vault) error {
+	if unread(s.backupOf(v.Name)) != "" {
+		return fmt.Errorf("vault %s at %s: %w", v.Name, v.Bucket, vault.ErrNoIdentity)
+	}
+	return nil
+}
+
 func (st *status) problem(format string, args ...any) {
 	st.Problems = append(st.Problems, fmt.Sprintf(format, args...))
 }
@@ -204,7 +223,10 @@ func (st status) proofs(v *vaultStatus) []string {
 		return v.Doubts
 	}
 	list := []string{"never verified"}
-	if v.Verified != nil {
+	switch {
+	case v.Unread != "":
+		list[0] = "not read from here: " + v.Unread
+	case v.Verified != nil:
 		list[0] = "last verified " + st.ago(*v.Verified)
 	}
 	if v.OldestUnread != nil {

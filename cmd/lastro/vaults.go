@@ -175,6 +175,9 @@ func found(left, all int) string {
 // verifyAll verifies several snapshots, or a part, as one run of the vault's
 // verification.
 func (s *site) verifyAll(ctx context.Context, v *vault.Vault, o vault.VerifyOptions, p mirror.Progress) (all vault.VerifiedAll, err error) {
+	if err := s.reads(v); err != nil {
+		return all, err
+	}
 	err = s.record(ctx, jobVerify+v.Name, func() (runResult, error) {
 		all, err = v.VerifyAll(ctx, o, p)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -104,7 +105,7 @@ func (s *site) vault(ctx context.Context, name string) (*vault.Vault, error) {
 			if err := s.cfg().Show(&shown); err != nil {
 				return nil, err
 			}
-			return vault.Open(ctx, b.Settings, vault.Options{Log: s.log, Now: s.now, Version: thisVersion().Version, Config: shown.Bytes(), Wrap: s.wrap(), Step: s.folderStep()})
+			return vault.Open(ctx, b.Settings, vault.Options{Log: s.log, Now: s.now, Version: thisVersion().Version, Config: shown.Bytes(), Keys: filepath.Join(s.cfg().Data, "vault-keys"), Wrap: s.wrap(), Step: s.folderStep()})
 		}
 	}
 	return nil, usageError{fmt.Errorf("no vault is named %q in the configuration", name)}

@@ -39,6 +39,11 @@
 //   - Where the settings want locks, all that snapshots need is locked until the head
 //     says. What neither a backup has stored nor the snapshot before it needs is
 //     looked at before the commit.
+//   - Where the settings name recipients, everything that tells of images is sealed to
+//     them before it is sent, names of objects included (package seal), and a vault
+//     that was not made so is refused. Who has no identity reads the head, and for the
+//     rest what this machine has kept; what in the vault he cannot compare he takes for
+//     right if its length can be.
 //   - What a bucket holds is bounded when it is read, and what goes beyond is named
 //     with the vault and the object: a manifest has at most 8 MiB, a record or an
 //     index of ours 64 MiB; indexes lie at most sixteen deep inside each other; the

@@ -17,15 +17,14 @@ import (
 
 // Settings describe one vault.
 type Settings struct {
-	Name  string      `yaml:"name" doc:"Name of the vault in commands and reports." example:"main" required:"true"`
-	To    string      `yaml:"to" doc:"Where it lies: a bucket with an optional prefix, or a folder." example:"s3://bucket/prefix" required:"true" kind:"url"`
-	S3    s3.Settings `yaml:"s3" doc:"How the S3 server is reached."`
-	Sign  string      `yaml:"sign" kind:"secret" doc:"Ed25519 private key (PEM, PKCS #8) that signs snapshots and drill reports. Where it is set, only snapshots are restored, served, drilled with and continued that it or a key of trust has signed." example:"${env:VAULT_KEY}"`
-	Trust []string    `yaml:"trust" doc:"Ed25519 public keys that vouch for snapshots as well: the base64 of their PEM (SubjectPublicKeyInfo), on one line." example:"MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="`
-	// What follows is not yet to be had in a file.
-	Encrypt  []string `yaml:"-"`
-	Identity string   `yaml:"-"`
-	Include  []string `yaml:"include" doc:"Repositories that are backed up; default: all." example:"docker.io/**" default:"**" kind:"pattern"`
+	Name     string      `yaml:"name" doc:"Name of the vault in commands and reports." example:"main" required:"true"`
+	To       string      `yaml:"to" doc:"Where it lies: a bucket with an optional prefix, or a folder." example:"s3://bucket/prefix" required:"true" kind:"url"`
+	S3       s3.Settings `yaml:"s3" doc:"How the S3 server is reached."`
+	Sign     string      `yaml:"sign" kind:"secret" doc:"Ed25519 private key (PEM, PKCS #8) that signs snapshots and drill reports. Where it is set, only snapshots are restored, served, drilled with and continued that it or a key of trust has signed." example:"${env:VAULT_KEY}"`
+	Trust    []string    `yaml:"trust" doc:"Ed25519 public keys that vouch for snapshots as well: the base64 of their PEM (SubjectPublicKeyInfo), on one line." example:"MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="`
+	Encrypt  []string    `yaml:"encrypt" doc:"Public keys of age recipients (age-keygen prints them): the vault is encrypted to them before anything leaves this machine, from its beginning. Whoever has only these can back up and not read back." example:"age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"`
+	Identity string      `yaml:"identity" kind:"secret" doc:"Secret key of one of the recipients in encrypt, or several, one a line: it reads the vault back, to verify, drill, prune, restore and serve." example:"${file:/etc/lastro/vault.age}"`
+	Include  []string    `yaml:"include" doc:"Repositories that are backed up; default: all." example:"docker.io/**" default:"**" kind:"pattern"`
 }
 
 // Validate reports all faults at once, each starting with its key.
@@ -65,7 +64,7 @@ func (s Settings) sealer() (*seal.Sealer, error) {
 	case len(s.Encrypt) == 0 && s.Identity == "":
 		return nil, nil
 	case len(s.Encrypt) == 0:
-		return nil, errors.New("identity: it opens what encrypt seals, which is not set: name the recipients there")
+		return nil, errors.New("encrypt: missing: identity is to open what is encrypted to the recipients that stand there")
 	case s.Identity == "" && s.S3.ObjectLock != nil:
 		return nil, errors.New("identity: missing: with s3.object-lock, locks are extended of what snapshots need, which only tells who can read them")
 	}

@@ -241,7 +241,7 @@ func (v *Catalog) keptRecord(e layout.Entry) (layout.Snapshot, []byte, error) {
 			return s, raw, nil
 		}
 	}
-	return layout.Snapshot{}, nil, fmt.Errorf("vault %s at %s: snapshot %s: %w", v.Name, v.Bucket, e.ID, seal.ErrNoIdentity)
+	return layout.Snapshot{}, nil, v.fail(seal.ErrNoIdentity)
 }
 
 // Entry is how the head lists a snapshot, whose record lies so under a key.

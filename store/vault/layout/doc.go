@@ -14,6 +14,7 @@
 //	vault/prune/<ulid>.json           Plan: what is going to be removed
 //	vault/forgotten/<id>.json         says that the commit record of this snapshot says nothing any more
 //	vault/drills/<time>-<id>.json     what a drill found
+//	vault/keys/<id>.age               in a sealed vault: the key that names its contents
 //	vault/probe/<id>-…                what is tried at the moment to find out what the place does
 //
 // All Parse functions take any bytes. What is not as it has to be is ErrDamaged,
@@ -32,7 +33,7 @@
 // of the bytes of the file with nothing between the quotes behind "sum". Times are RFC 3339 in UTC, sizes are in bytes, ids
 // are ULIDs. A digest is "sha256:" or "sha512:" with a hash in lower case hexadecimal
 // digits. The content of a digest lies at blobs/<algorithm>/<hex> and is exactly the
-// bytes that have this hash: nothing is packed, encrypted or divided. A descriptor is
+// bytes that have this hash: nothing is packed or divided, and encrypted only in format 2. A descriptor is
 // that of OCI: an object with "mediaType", "digest", "size", and perhaps more.
 //
 // vault/config.json says that this is a vault:
@@ -116,6 +117,22 @@
 //
 // The state is lines of JSON, each {"protection": …} or {"hold": …} with the fields
 // that "lastro ledger export" writes.
+//
+// # Format 2: a vault that is sealed
+//
+// Its config and head have the format 2 and, besides, encrypted {names, to}. What differs:
+//
+//	vault/keys/<names>.age   a file of age: the key of names, 32 bytes in 64 hexadecimal
+//	                         digits, sealed to the recipients in "to"
+//	blobs/hmac-sha256/<hex>  a content, as a file of age. hex is HMAC-SHA256, under that
+//	                         key, of the text of its digest ("sha256:…")
+//	vault/snapshots/…        files of age as well, as are those in vault/verified/ and
+//	                         vault/drills/; record_digest is of the file as it lies there
+//
+// In the head and in plans "hmac-sha256:<hex>" stands where a digest of a content does
+// otherwise. Which key of names is meant says encrypted.names: the first 32 digits of
+// HMAC-SHA256, under it, of "the name of this key". There is no oci-layout and no
+// index.json. Who seals to which recipients may change from file to file.
 package layout
 
 import _ "crypto/sha512" // contents may be named by a SHA-512
