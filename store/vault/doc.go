@@ -34,6 +34,8 @@
 //   - Each image leaves out what a platform filter left out of it, and nothing else:
 //     a sparse image that is kept from the snapshot before hides no child from
 //     another image.
+//   - A verification says how far it has proven what; told to repair, it puts right bytes
+//     in the place of wrong ones and of nothing else. Package repair says from where.
 //   - How a commit is made follows from what the place was proven to do; package probe
 //     finds that out when the vault is made, once a month, and whenever it is asked to.
 //   - Where the settings want locks, all that snapshots need is locked until the head

@@ -49,7 +49,7 @@ func busy(t *testing.T) *Server {
 	s.Ended(Run{Job: debian, Started: fixed().Add(-time.Minute), Ended: fixed(), Bytes: 1000, Requests: 12})
 	s.Began(backup)
 	s.Vaults([]Vault{{Name: "main", Snapshots: 4, Newest: fixed().Add(-time.Hour), Locked: fixed()}, {Name: "new"}})
-	s.ReadBack(ReadBack{Name: "main", Oldest: fixed().Add(-24 * time.Hour)})
+	s.ReadBack(ReadBack{Name: "main", Oldest: fixed().Add(-24 * time.Hour), Repaired: map[string]int{"upstream": 1}})
 	s.Drilled(Drill{Name: "main", Good: fixed(), RTO: time.Minute})
 	s.Left("main", 3)
 	s.Pruned(Prune{Vault: "main", Condemned: 2, CondemnedBytes: 20, Kept: 1, Removed: 3, FreedBytes: 30})
@@ -421,4 +421,16 @@ func TestManyMayReportAndReadAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+func TestRepairsOfVaultsAddUp(t *testing.T) {
+	s := New(Options{Now: fixed})
+	s.ReadBack(ReadBack{Name: "main", Repaired: map[string]int{"local store": 2, "upstream": 1}})
+	s.ReadBack(ReadBack{Name: "main", Repaired: map[string]int{"local store": 3}})
+	s.ReadBack(ReadBack{Name: "main"})
+	for source, want := range map[string]float64{"local store": 5, "upstream": 1} {
+		if got := value(t, s, "lastro_vault_repaired_total", "source="+source, "vault=main"); got != want {
+			t.Errorf("from %s: got %v, want %v", source, got, want)
+		}
+	}
 }
