@@ -111,3 +111,19 @@ func TestNothingIsRemovedWhereTheHeadIsOfAnotherVault(t *testing.T) {
 		t.Errorf("got %v, want %v", after, before)
 	}
 }
+
+func TestWhereTheNewestIsForgottenOtherProgramsSeeTheOneBefore(t *testing.T) {
+	c := &clock{}
+	st, dir := newStore(t, c), filepath.Join(t.TempDir(), "vault")
+	v := openVault(t, dir, c, nil)
+	ids, _ := grown(t, v, st, 3)
+	forget(t, v, ids[2])
+	want, err := v.Flat(t.Context(), ids[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(dir, layout.KeyIndex))
+	if err != nil || string(got) != string(want) {
+		t.Errorf("got %s, %v; want %s", got, err, want)
+	}
+}
