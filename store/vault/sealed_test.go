@@ -17,6 +17,7 @@ import (
 
 	"lastro/store"
 	"lastro/store/vault"
+	"lastro/store/vault/bucket"
 	"lastro/store/vault/layout"
 	"lastro/store/vault/seal"
 )
@@ -617,6 +618,27 @@ func TestASealedVaultOnAnS3Server(t *testing.T) {
 		t.Errorf("got %+v", r.Failed)
 	}
 	if diff := cmp.Diff(stateOf(t, st).Tags, stateOf(t, back).Tags); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWhatIsNotWhatItsDigestSaysIsNotSealed(t *testing.T) {
+	s := newSealing(t)
+	st := newStore(t, s.clock)
+	publish(t, st, "r", "1", plain("x"))
+	v := s.writer(t)
+	backup(t, v, st)
+	before := files(t, s.dir, layout.DirBlobs)
+	d := digest.FromString("abc")
+	wrong := bucket.Object{Size: 3, Digest: d, Content: strings.NewReader("abd")}
+	_, err := v.PutBlob(t.Context(), d, wrong)
+	if !errors.Is(err, bucket.ErrWrongBytes) {
+		t.Errorf("got %v, want %v", err, bucket.ErrWrongBytes)
+	}
+	if err := v.ReplaceBlob(t.Context(), d, wrong); !errors.Is(err, bucket.ErrWrongBytes) {
+		t.Errorf("replace: got %v, want %v", err, bucket.ErrWrongBytes)
+	}
+	if diff := cmp.Diff(before, files(t, s.dir, layout.DirBlobs)); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -227,6 +227,17 @@ func TestWhatIsNotAsItWasSealedIsDamaged(t *testing.T) {
 	}
 }
 
+func TestAHeaderWithoutEndIsNotReadToItsEnd(t *testing.T) {
+	id := newIdentity(t)
+	from := &ranges{data: bytes.Repeat([]byte("x\n"), 1<<20)}
+	if _, _, err := open(t, id.String(), id.Recipient().String()).Open(from.get, 0); !errors.Is(err, seal.ErrDamaged) {
+		t.Errorf("got %v, want %v", err, seal.ErrDamaged)
+	}
+	if from.read > 80<<10 {
+		t.Errorf("%d bytes were read of it", from.read)
+	}
+}
+
 func slicesOf(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
 func TestOnlyWhoHasTheIdentityOpens(t *testing.T) {
@@ -312,6 +323,7 @@ func TestKeysThatAreNoneAreRefusedAndNotRepeated(t *testing.T) {
 		{"a text", []string{to, "SECRETTEXT"}, "", "encrypt[1]: not the public key"},
 		{"a private key as a recipient", []string{id.String()}, "", "encrypt[0]: not the public key"},
 		{"two keys in one", []string{to + "\n" + to}, "", "encrypt[0]: not the public key"},
+		{"a key with a line feed", []string{to + "\n"}, "", "encrypt[0]: not the public key"},
 		{"recipients that age does not mix", []string{to, hybrid.Recipient().String()}, "", "post-quantum"},
 		{"an identity that is none", []string{to}, "AGE-SECRET-KEY-1SECRETTEXT", "identity: not an age identity"},
 		{"more recipients than there may be", slicesRepeat(to, 21), "", "encrypt: 21 recipients"},
