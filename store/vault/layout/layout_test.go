@@ -99,7 +99,7 @@ func TestParseHead(t *testing.T) {
 		{name: "a record outside is refused", raw: entry("vault/snapshots/../../../a"), want: ErrDamaged},
 		{name: "a record without a name is refused", raw: entry("vault/snapshots/"), want: ErrDamaged},
 		{name: "a newer format is refused", raw: `{"format":3}`, want: ErrNewer},
-		{name: "a head of a sealed vault is read", raw: `{"format":2,"vault":"` + ulidOf + `","encrypted":{"names":"0123456789abcdef0123456789abcdef"},"damaged":["hmac-sha256:` + strings.Repeat("a", 64) + `"]}`},
+		{name: "a head of a sealed vault is read", raw: `{"format":2,"vault":"` + ulidOf + `","snapshots":[],"encrypted":{"names":"0123456789abcdef0123456789abcdef"},"damaged":["hmac-sha256:` + strings.Repeat("a", 64) + `"]}`},
 		{name: "a head that does not say how names are made is refused", raw: `{"format":2,"vault":"` + ulidOf + `"}`, want: ErrDamaged},
 		{name: "a head with a key of names that leads elsewhere is refused", raw: `{"format":2,"vault":"` + ulidOf + `","encrypted":{"names":"../../../abcdef0123456789abcdef0123"}}`, want: ErrDamaged},
 		{name: "a sealed head of the format of those that are not is refused", raw: `{"format":1,"vault":"` + ulidOf + `","encrypted":{"names":"0123456789abcdef0123456789abcdef"}}`, want: ErrDamaged},
