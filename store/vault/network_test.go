@@ -281,11 +281,12 @@ func (m *machines) verify(t *testing.T, _ int) {
 	})
 }
 
-// restore wants no image that was not saved so, whatever else.
+// restore wants no image that was not saved so, whatever else. It begins anew each time:
+// what did not come back is in the history of who tries again.
 func (m *machines) restore(t *testing.T, _ int) {
-	back := openStore(t, t.TempDir(), m.c, nil)
-	defer back.Close()
 	m.try(t, "restore", func(v *vault.Vault) error {
+		back := openStore(t, t.TempDir(), m.c, nil)
+		defer back.Close()
 		r, err := v.Restore(t.Context(), back, vault.RestoreOptions{}, nil)
 		got := stateOf(t, back)
 		if err == nil && len(r.Failed) == 0 {
