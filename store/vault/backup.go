@@ -48,6 +48,9 @@ type backup struct {
 	parent    *layout.Snapshot
 	damaged   map[digest.Digest]bool // in the vault, as it calls them, and not to be repaired from here
 	repaired  map[digest.Digest]bool // the same that were
+	hidden    bool                   // more may be damaged than is known
+	wrong     map[digest.Digest]bool // found to be so by this backup
+	manifests map[digest.Digest]bool // of those in all
 	held      *held
 	failed    map[digest.Digest]error // contents that the store does not have, or not right
 	kept      map[digest.Digest]bool  // foreign layers that the store has
@@ -91,7 +94,7 @@ var errSwept = errors.New("other processes remove from the vault all the time: l
 const sweptTries = 5
 
 func (v *Vault) newBackup(st Store, by string, progress mirror.Progress) *backup {
-	b := &backup{Vault: v, st: st, by: by, progress: watched(progress), failed: map[digest.Digest]error{}, repaired: map[digest.Digest]bool{}, kept: map[digest.Digest]bool{}, elsewhere: map[digest.Digest]int64{}, made: map[digest.Digest]bool{}, locks: v.newLocks()}
+	b := &backup{Vault: v, st: st, by: by, progress: watched(progress), failed: map[digest.Digest]error{}, repaired: map[digest.Digest]bool{}, wrong: map[digest.Digest]bool{}, manifests: map[digest.Digest]bool{}, kept: map[digest.Digest]bool{}, elsewhere: map[digest.Digest]int64{}, made: map[digest.Digest]bool{}, locks: v.newLocks()}
 	b.report = Report{Vault: v.Name, Failed: []catalog.Failure{}}
 	return b
 }
@@ -138,7 +141,7 @@ func (b *backup) run(ctx context.Context) error {
 // unchanged tells whether all is as in the snapshot before, and sound there.
 func (b *backup) unchanged(ctx context.Context, repos []repository) (bool, error) {
 	root, _, err := layout.Indexes(listed(repos))
-	if err != nil || b.parent == nil || b.parent.Root.Digest != root.Desc.Digest || len(b.damaged) > 0 || !sound(repos) {
+	if err != nil || b.parent == nil || b.parent.Root.Digest != root.Desc.Digest || len(b.damaged) > 0 || b.hidden || !sound(repos) {
 		return false, err
 	}
 	came, err := b.came(ctx)
@@ -204,6 +207,7 @@ func (b *backup) findParent(ctx context.Context, h layout.Head) error {
 	s, err := b.Trusted(ctx, newest)
 	if kind, ok := unreadable(err); ok {
 		b.Log.Warn("the record of the newest snapshot cannot be used: the history is sent again, and what the vault holds is asked for blob by blob", "snapshot", newest.ID, "kind", kind, "err", err)
+		b.hidden = !errors.Is(err, ErrNoIdentity)
 		return nil
 	}
 	if err == nil {
@@ -218,7 +222,13 @@ func (b *backup) repair(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	b.hidden = b.hidden || len(found) < len(b.damaged)
 	for name, d := range found {
+		hides, err := b.hides(ctx, d)
+		if err != nil {
+			return err
+		}
+		b.hidden = b.hidden || hides
 		o, done, err := b.open(ctx, d)
 		if err != nil {
 			continue // not here: what needs it fails
@@ -327,11 +337,23 @@ func countImages(repos []repository) (n int) {
 func (b *backup) put(ctx context.Context, doc layout.Document) error {
 	d := doc.Desc.Digest
 	known, err := b.st.Ledger().Held(ctx, b.held.vault, []digest.Digest{d})
-	if err != nil || known[d] && !b.bad(d) {
+	if err != nil {
 		return err
 	}
+	if known[d] && !b.bad(d) && b.hidden {
+		right, err := b.right(ctx, d, doc.Desc.Size, true)
+		if err != nil {
+			return err
+		}
+		if !right {
+			b.damaged[b.NameOf(d)] = true
+		}
+	}
+	if known[d] && !b.bad(d) {
+		return nil
+	}
 	created, err := b.PutBlob(ctx, d, bucket.Bytes(doc.Data))
-	if errors.Is(err, bucket.ErrDiffers) || b.bad(d) {
+	if errors.Is(err, bucket.ErrDiffers) || errors.Is(err, bucket.ErrInTurn) || b.bad(d) {
 		created, err = true, b.ReplaceBlob(ctx, d, bucket.Bytes(doc.Data))
 		b.repaired[b.NameOf(d)] = true
 	}

@@ -218,6 +218,7 @@ func (b *backup) reach(ctx context.Context, desc ocispec.Descriptor, absent map[
 		return nil
 	}
 	into[desc.Digest] = desc.Size
+	b.manifests[desc.Digest] = true
 	refs, err := b.st.Ledger().Children(ctx, desc.Digest)
 	for _, r := range refs {
 		switch {

@@ -87,6 +87,9 @@ func (b *backup) upload(ctx context.Context, repos []repository) error {
 		})
 	}
 	err = g.Wait()
+	if err == nil {
+		b.settleWrong()
+	}
 	return errors.Join(err, b.noteHeld(ctx))
 }
 
@@ -114,6 +117,9 @@ func (b *backup) measure(ctx context.Context, repos []repository) error {
 func (b *backup) missing(ctx context.Context) ([]digest.Digest, error) {
 	all := slices.Collect(maps.Keys(b.all))
 	known, err := b.st.Ledger().Held(ctx, b.held.vault, all)
+	if err == nil {
+		err = b.distrust(ctx, known)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -146,8 +152,11 @@ func (b *backup) send(ctx context.Context, d digest.Digest, size int64) (created
 	if o.Size != size {
 		return false, fmt.Errorf("%w %s: %d bytes, not %d", errLocal, d, o.Size, size)
 	}
-	created, err = b.PutBlob(ctx, d, o)
-	if errors.Is(err, bucket.ErrDiffers) {
+	err = bucket.ErrDiffers
+	if !b.wrong[d] {
+		created, err = b.PutBlob(ctx, d, o)
+	}
+	if errors.Is(err, bucket.ErrDiffers) || errors.Is(err, bucket.ErrInTurn) {
 		b.Log.Warn("damaged blob in the vault replaced", "digest", d)
 		created, err = true, b.ReplaceBlob(ctx, d, o)
 	}

@@ -90,6 +90,9 @@ func Bytes(data []byte) Object {
 }
 
 var (
+	// ErrInTurn says that a key is taken when something is created there, and is not when
+	// it is asked for: some servers take the marker of a deletion for an object.
+	ErrInTurn = errors.New("the server says in turn that it is there and that it is not")
 	// ErrDiffers says that a key already holds something else. It is fs.ErrExist as well.
 	ErrDiffers error = existsError("the bucket holds other bytes under this name")
 	// ErrChanged says that a record is not in the state that a Swap started from.

@@ -67,7 +67,7 @@ func load[T any](ctx context.Context, v *Catalog, key string, parse func([]byte)
 }
 
 // Config reads what the vault is; ErrNoVault. If that is lost or damaged, the head
-// stands in.
+// stands in, and without that the commit records.
 func (v *Catalog) Config(ctx context.Context) (layout.Config, error) {
 	c, _, err := v.config(ctx)
 	return c, err
@@ -89,12 +89,50 @@ func (v *Catalog) config(ctx context.Context) (c layout.Config, lost bool, err e
 		v.Log.Warn("what the vault says of itself is lost; its list of snapshots stands in", "err", err)
 		c = layout.Config{Format: h.Format, ID: h.Vault, Created: h.Snapshots[0].Created, Encrypted: h.Encrypted}
 		return c, true, v.agree(ctx, c)
+	case isLost(headErr):
+		c, found, failed := v.fromRecords(ctx)
+		if failed != nil {
+			return c, true, failed
+		}
+		if found {
+			v.Log.Warn("what the vault says of itself and its list of snapshots are lost; their records stand in", "err", errors.Join(err, headErr))
+			return c, true, v.agree(ctx, c)
+		}
+	}
+	switch {
 	case gone && (headErr == nil || errors.Is(headErr, fs.ErrNotExist)):
 		return layout.Config{}, true, fmt.Errorf("vault %s at %s: %w", v.Name, v.Bucket, ErrNoVault)
 	case gone:
 		err = headErr
 	}
 	return layout.Config{}, true, err
+}
+
+func isLost(err error) bool {
+	_, lost := Damage(err)
+	return lost
+}
+
+// fromRecords is what the commit records say of their vault, if all that read say the
+// same. Those that are sealed do not say it.
+func (v *Catalog) fromRecords(ctx context.Context) (c layout.Config, found bool, err error) {
+	for info, err := range v.Bucket.List(ctx, layout.DirSnapshots) {
+		if err != nil {
+			return c, false, err
+		}
+		s, _, err := load(ctx, v, info.Key, layout.ParseSnapshot)
+		switch {
+		case isLost(err) || errors.Is(err, layout.ErrNewer):
+			continue
+		case err != nil:
+			return c, false, err
+		case !found:
+			c, found = layout.Config{Format: s.Format, ID: s.Vault, Created: s.Created}, true
+		case s.Vault != c.ID:
+			return layout.Config{}, false, nil
+		}
+	}
+	return c, found, nil
 }
 
 // adapt makes the server be used as it was found.

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -89,7 +88,7 @@ func (r *remote) settle(ctx context.Context, key string, o bucket.Object, write 
 			return false, err
 		}
 	}
-	return false, errors.New("the server says in turn that it is there and that it is not")
+	return false, bucket.ErrInTurn
 }
 
 func (r *remote) putOnce(ctx context.Context, key string, o bucket.Object, sum []byte, when condition) (etag string, err error) {

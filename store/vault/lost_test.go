@@ -1,0 +1,103 @@
+package vault_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lastro/store/vault"
+	"lastro/store/vault/catalog"
+	"lastro/store/vault/layout"
+)
+
+// TestCommitRecordsAloneAreEnough loses all else that says what a vault is.
+func TestCommitRecordsAloneAreEnough(t *testing.T) {
+	t.Parallel()
+	config, head := filepath.FromSlash(layout.KeyConfig), filepath.FromSlash(layout.KeyHead)
+	for name, lose := range map[string]func(dir string) error{
+		"both are gone": func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, config)), os.Remove(filepath.Join(dir, head)))
+		},
+		"both are damaged": func(dir string) error {
+			return errors.Join(replaceFile(filepath.Join(dir, config), []byte("{")), replaceFile(filepath.Join(dir, head), []byte("{}")))
+		},
+		"each is in the place of the other": func(dir string) error {
+			one, err := os.ReadFile(filepath.Join(dir, config))
+			other, failed := os.ReadFile(filepath.Join(dir, head))
+			return errors.Join(err, failed, replaceFile(filepath.Join(dir, config), other), replaceFile(filepath.Join(dir, head), one))
+		},
+		"one is gone and the other damaged": func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, config)), replaceFile(filepath.Join(dir, head), []byte("{}")))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, c := t.TempDir(), &clock{}
+			v, st := openVault(t, dir, c, nil), newStore(t, c)
+			sample(t, st)
+			first := backup(t, v, st)
+			want, id := stateOf(t, st), configOf(t, dir).ID
+			if err := lose(dir); err != nil {
+				t.Fatal(err)
+			}
+			back := newStore(t, c)
+			if r := restore(t, v, back, vault.RestoreOptions{}); r.Snapshot != first.Snapshot {
+				t.Errorf("got %+v", r)
+			}
+			if diff := cmp.Diff(want, stateOf(t, back)); diff != "" {
+				t.Error(diff)
+			}
+			if _, err := v.Prune(t.Context(), st, atOnce); !errors.Is(err, catalog.ErrLost) {
+				t.Errorf("prune: got %v, want ErrLost", err)
+			}
+			backup(t, v, st)
+			if now := configOf(t, dir); now.ID != id || len(headOf(t, dir).Snapshots) != 2 {
+				t.Errorf("got %+v and %+v, want vault %s with both snapshots", now, headOf(t, dir), id)
+			}
+			allSound(t, v)
+		})
+	}
+}
+
+func configOf(t *testing.T, dir string) layout.Config {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(layout.KeyConfig)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := layout.ParseConfig(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestRecordsOfTwoVaultsAreNobodys does not guess.
+func TestRecordsOfTwoVaultsAreNobodys(t *testing.T) {
+	t.Parallel()
+	dir, c := t.TempDir(), &clock{}
+	v, st := openVault(t, dir, c, nil), newStore(t, c)
+	publish(t, st, "r", "1", plain("one"))
+	backup(t, v, st)
+	record := filepath.Join(dir, filepath.FromSlash(headOf(t, dir).Snapshots[0].Record))
+	data, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := configOf(t, dir).ID
+	other := bytes.ReplaceAll(data, []byte(id), []byte("01J00000000000000000000000"))
+	err = errors.Join(os.WriteFile(filepath.Join(filepath.Dir(record), "20200101T000000Z-01J00000000000000000000000.json"), other, 0o600),
+		os.Remove(filepath.Join(dir, filepath.FromSlash(layout.KeyConfig))), os.Remove(filepath.Join(dir, filepath.FromSlash(layout.KeyHead))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.List(t.Context()); !errors.Is(err, vault.ErrNoVault) {
+		t.Errorf("got %v, want ErrNoVault", err)
+	}
+	if _, err := v.Backup(t.Context(), st, "test", nil); !errors.Is(err, vault.ErrForeign) {
+		t.Errorf("got %v, want ErrForeign", err)
+	}
+}
