@@ -417,8 +417,10 @@ func (b *backup) commit(ctx context.Context, s layout.Snapshot, repos []reposito
 	}
 	err = b.ChangeHead(ctx, b.config, func(h *layout.Head) error {
 		// What is to be removed stays when this is committed before; afterwards some of
-		// what the snapshot needs may be gone.
-		if h.Swept != b.swept {
+		// what the snapshot needs may be gone. It may be committed already, by a request
+		// that had no answer.
+		committed := slices.ContainsFunc(h.Snapshots, func(e layout.Entry) bool { return e.ID == s.ID })
+		if h.Swept != b.swept && !committed {
 			return errSwept
 		}
 		h.Snapshots = slices.DeleteFunc(h.Snapshots, func(e layout.Entry) bool { return e.ID == s.ID })

@@ -2,14 +2,19 @@ package vault_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 
 	"lastro/store/vault"
+	"lastro/store/vault/bucket"
 	"lastro/store/vault/catalog"
 	"lastro/store/vault/layout"
 )
@@ -100,4 +105,43 @@ func TestRecordsOfTwoVaultsAreNobodys(t *testing.T) {
 	if _, err := v.Backup(t.Context(), st, "test", nil); !errors.Is(err, vault.ErrForeign) {
 		t.Errorf("got %v, want ErrForeign", err)
 	}
+}
+
+// unansweredBucket carries the first commit out, and says that another came in between.
+type unansweredBucket struct {
+	bucket.Bucket
+	then func()
+	once *sync.Once
+}
+
+func (b unansweredBucket) Swap(ctx context.Context, key, old string, data []byte) (string, error) {
+	etag, err := b.Bucket.Swap(ctx, key, old, data)
+	if key == layout.KeyHead && err == nil {
+		b.once.Do(func() {
+			b.then()
+			etag, err = "", bucket.ErrChanged
+		})
+	}
+	return etag, err
+}
+
+// TestACommitWithoutAnswerIsOneAlsoAfterAPrune has another daemon remove from the vault
+// between a commit and the moment when the backup learns that it was one. The snapshot
+// is in the list: its record stays.
+func TestACommitWithoutAnswerIsOneAlsoAfterAPrune(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dir, plainly, _ := forgottenIn(t, &clock{})
+		st := newStore(t, &clock{})
+		v := wrapped(t, dir, func(b bucket.Bucket) bucket.Bucket {
+			return unansweredBucket{b, func() { pruneBy(t, plainly, newStore(t, &clock{}), atOnce) }, new(sync.Once)}
+		})
+		publish(t, st, "r", "new", plain("new"))
+		before := len(snapshotsOf(t, plainly))
+		r := backup(t, v, st)
+		allSound(t, plainly)
+		if ids := snapshotsOf(t, plainly); len(ids) != before+1 || !slices.Contains(ids, r.Snapshot) {
+			t.Errorf("got %q, want one more than %d, and among them %s", ids, before, r.Snapshot)
+		}
+	})
 }

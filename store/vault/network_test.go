@@ -288,9 +288,8 @@ func (m *machines) restore(t *testing.T, _ int) {
 		back := openStore(t, t.TempDir(), m.c, nil)
 		defer back.Close()
 		r, err := v.Restore(t.Context(), back, vault.RestoreOptions{}, nil)
-		got := stateOf(t, back)
 		if err == nil && len(r.Failed) == 0 {
-			m.wantSaved(t, r.Snapshot, got)
+			m.wantSaved(t, r.Snapshot, stateOf(t, back))
 		}
 		return err
 	})
