@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"filippo.io/age"
@@ -547,10 +548,10 @@ func TestAnInterruptedBeginningIsGoneOnWith(t *testing.T) {
 		s := newSealing(t)
 		st := newStore(t, s.clock)
 		publish(t, st, "r", "1", plain("x"))
-		steps := 0
+		var steps atomic.Int64
 		set := s.settings()
 		cut, err := vault.Open(t.Context(), set, vault.Options{Now: s.now, Keys: s.keys, Step: func(string, string) error {
-			if steps++; steps > n {
+			if steps.Add(1) > int64(n) {
 				return fs.ErrPermission
 			}
 			return nil
