@@ -24,7 +24,7 @@ import (
 
 var (
 	corruptSeed = flag.Uint64("corrupt-seed", 0, "of the first damage; 0: by chance")
-	corruptRuns = flag.Int("corruptions", 0, "vaults to damage; 0: 150, or 10000 with -long")
+	corruptRuns = flag.Int("corruptions", 0, "vaults to damage; 0: 80, or 10000 with -long")
 )
 
 // wholeVault is a vault with one of everything, and what its snapshots give back.
@@ -197,7 +197,7 @@ func TestNoCorruptionGoesUnnoticed(t *testing.T) {
 	case runs == 0 && *long:
 		runs = 10_000
 	case runs == 0:
-		runs = 150
+		runs = 80
 	}
 	if seed == 0 {
 		seed = rand.Uint64() >> 1

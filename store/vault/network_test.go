@@ -24,7 +24,7 @@ import (
 
 var (
 	networkSeed = flag.Uint64("network-seed", 0, "of the first run behind a bad network; 0: by chance")
-	networkRuns = flag.Int("network-runs", 0, "runs behind a bad network; 0: 15, or 1000 with -long")
+	networkRuns = flag.Int("network-runs", 0, "runs behind a bad network; 0: 8, or 1000 with -long")
 )
 
 // TestABadNetworkLosesNothing saves, forgets, prunes, verifies and restores over
@@ -37,7 +37,7 @@ func TestABadNetworkLosesNothing(t *testing.T) {
 	case runs == 0 && *long:
 		runs = 1000
 	case runs == 0:
-		runs = 15
+		runs = 8
 	}
 	if seed == 0 {
 		seed = rand.Uint64() >> 1
