@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -51,7 +52,7 @@ func (t *Tally) Count(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ex, answer, finished := &exchange{}, &answer{ResponseWriter: w}, false
 		defer func() {
-			ex.cut = ex.cut || !finished || r.Context().Err() != nil
+			ex.cut = ex.cut || !finished || r.Context().Err() != nil && !answer.whole()
 			t.note(r, answer.bytes, *ex)
 		}()
 		h.ServeHTTP(answer, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, ex)))
@@ -79,6 +80,13 @@ func (a *answer) Write(p []byte) (int, error) {
 		a.bytes += int64(n)
 	}
 	return n, err
+}
+
+// whole reports whether a client that has left had all of the answer before:
+// it may hang up at the last byte, while the handler is still to return.
+func (a *answer) whole() bool {
+	length, err := strconv.ParseInt(a.Header().Get("Content-Length"), 10, 64)
+	return err == nil && a.bytes == length && http.NewResponseController(a.ResponseWriter).Flush() == nil
 }
 
 func (t *Tally) note(r *http.Request, bytes int64, ex exchange) {
