@@ -149,7 +149,7 @@ func (s *Store) Partials() (all []Partial, err error) {
 // it, and, unless tag is empty, nobody moves that tag. f calls none of the
 // methods that do so.
 func (s *Store) Quiet(repo, tag string, f func() error) error {
-	defer s.gates.shut(repo)()
+	defer s.shut(repo)()
 	if tag != "" {
 		defer s.tags.lock(repo + ":" + tag)()
 	}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -314,18 +315,39 @@ func syncFolder(name string) error {
 
 // gates let many publish into a repository, or one take something out of it.
 // The zero value is ready.
-type gates struct{ stripes [64]sync.RWMutex }
+type gates struct {
+	stripes [64]sync.RWMutex
+	entered atomic.Uint64
+}
+
+// Published grows while somebody publishes or pushes: who works behind may rest then.
+func (s *Store) Published() uint64 { return s.gates.entered.Load() }
 
 // enter waits for whoever takes something out.
 func (g *gates) enter(repo string) (leave func()) {
+	g.entered.Add(1)
 	gate := &g.stripes[stripe(repo)%uint32(len(g.stripes))]
 	gate.RLock()
 	return gate.RUnlock
 }
 
-// shut waits for all who publish, and lets nobody else in.
-func (g *gates) shut(repo string) (open func()) {
-	gate := &g.stripes[stripe(repo)%uint32(len(g.stripes))]
-	gate.Lock()
-	return gate.Unlock
+// shut waits for all who publish into any of repos, and lets nobody else in.
+func (g *gates) shut(repos ...string) (open func()) {
+	var shut [len(g.stripes)]bool
+	for _, repo := range repos {
+		shut[stripe(repo)%uint32(len(g.stripes))] = true
+	}
+	// In one order, so that two who shut many do not wait for each other.
+	for i := range shut {
+		if shut[i] {
+			g.stripes[i].Lock()
+		}
+	}
+	return func() {
+		for i := range shut {
+			if shut[i] {
+				g.stripes[i].Unlock()
+			}
+		}
+	}
 }

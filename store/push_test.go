@@ -227,6 +227,10 @@ func TestNothingIsTakenOutWhileSomethingIsPublished(t *testing.T) {
 			gate.RUnlock()
 			t.Errorf("%s of a removal, and the gate is open", op)
 		}
+		if s.taking.TryLock() {
+			s.taking.Unlock()
+			t.Errorf("%s of a removal, and another may go on", op)
+		}
 	}
 	if err := s.Unpublish(t.Context(), "a", m.Root.Digest, ledger.Event{}, keepNone); err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -100,63 +101,89 @@ func (s *Store) Hold() (release func()) {
 	return s.holds.RUnlock
 }
 
-// Removed is what a call of Remove took away.
+// Removed is what became of one digest that was to go.
 type Removed struct {
 	ledger.Held
 	Size int64  // of content
 	Part bool   // it went with something that it was a part of, or with its links
 	Why  string // it was condemned
+	Err  error  // it stays as it is, or goes the next time
 }
 
-// Remove takes what is condemned and due out of a repository, or, without a
-// repository, its content off the disk. Each was looked at once more before, in the
-// ledger's transaction that says that it goes, while nobody publishes into the
-// repository and whoever asks for it waits. What somebody was told of after asked
-// stays. An error is of one digest, which stays as it is or goes the next time; the
-// others follow.
-func (s *Store) Remove(ctx context.Context, repo string, ds []digest.Digest, now, asked time.Time) (gone []Removed, err error) {
-	if !s.holds.TryLock() {
-		return nil, nil // somebody reads: the next time
+// RemoveLinks takes what is condemned and due out of repositories. Each was looked at
+// once more before, in the ledger's transaction that says that it goes, while nobody
+// publishes into its repository. Whoever asks for it from then on waits until it is
+// gone: for all of hs, which should be few, and share two transactions. What somebody
+// was told of after asked stays, and is not in gone. What is in gone without an Err is
+// gone even with an error, which says that the ledger does not know of it yet.
+func (s *Store) RemoveLinks(ctx context.Context, hs []ledger.Held, now, asked time.Time) (gone []Removed, err error) {
+	repos := map[string]bool{}
+	for _, h := range hs {
+		repos[h.Repo] = true
 	}
-	defer s.holds.Unlock()
-	if repo == "" {
+	return s.remove(ctx, now, func() ([]ledger.Held, []ledger.Review, error) {
+		// Who began before has ended, and who begins after finds what is claimed.
+		defer s.gates.shut(slices.Collect(maps.Keys(repos))...)()
+		return s.doom(ctx, hs, now, asked)
+	})
+}
+
+// RemoveContents is RemoveLinks for what is held without a repository: content, which
+// it takes off the disk.
+func (s *Store) RemoveContents(ctx context.Context, hs []ledger.Held, now, asked time.Time) (gone []Removed, err error) {
+	return s.remove(ctx, now, func() ([]ledger.Held, []ledger.Review, error) {
 		// Links are gone for good before what they point at.
 		if err := s.tree.Barrier(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-	} else {
-		defer s.gates.shut(repo)()
+		return s.doom(ctx, hs, now, asked)
+	})
+}
+
+// doom claims those of hs that go, and records that they do.
+func (s *Store) doom(ctx context.Context, hs []ledger.Held, now, asked time.Time) (claimed []ledger.Held, deleting []ledger.Review, err error) {
+	claimed = s.sentences.claim(hs)
+	deleting, err = s.ledger.RecordDeleting(ctx, claimed, now, asked)
+	return claimed, deleting, err
+}
+
+// remove takes away what doom says, unless somebody reads.
+func (s *Store) remove(ctx context.Context, now time.Time, doom func() ([]ledger.Held, []ledger.Review, error)) (gone []Removed, err error) {
+	if !s.holds.TryLock() {
+		return nil, nil // the next time
 	}
-	claimed := s.sentences.claim(repo, ds)
+	defer s.holds.Unlock()
+	s.taking.Lock()
+	defer s.taking.Unlock()
+	claimed, deleting, err := doom()
 	defer s.sentences.release(claimed)
-	deleting, err := s.ledger.RecordDeleting(ctx, claimed, now, asked)
 	if err != nil {
 		return nil, err
 	}
 	defer s.sentences.settleAll(ctx, s.ledger, claimed)
-	return s.remove(ctx, deleting, now)
+	return s.takeAll(ctx, deleting, now)
 }
 
-func (s *Store) remove(ctx context.Context, deleting []ledger.Review, now time.Time) (gone []Removed, err error) {
+func (s *Store) takeAll(ctx context.Context, deleting []ledger.Review, now time.Time) (gone []Removed, err error) {
 	var hs []ledger.Held
 	for _, r := range deleting {
-		size, fault := s.take(ctx, r.Held)
-		if fault != nil {
-			err = errors.Join(err, fmt.Errorf("remove %s: local registry: %w", r.Held, layout.Explain(fault)))
-			continue
+		size, err := s.take(ctx, r.Held)
+		if err != nil {
+			err = fmt.Errorf("remove %s: local registry: %w", r.Held, layout.Explain(err))
+		} else {
+			hs = append(hs, r.Held)
 		}
-		hs = append(hs, r.Held)
-		gone = append(gone, Removed{r.Held, size, !r.ForItself(), r.Why})
+		gone = append(gone, Removed{r.Held, size, !r.ForItself(), r.Why, err})
 	}
 	// They are gone: from here on the record is due even if ctx ends.
-	if fault := s.ledger.RecordDeleted(context.WithoutCancel(ctx), hs, now); fault != nil {
-		return gone, errors.Join(err, fault)
+	if err := s.ledger.RecordDeleted(context.WithoutCancel(ctx), hs, now); err != nil {
+		return gone, err
 	}
 	for _, h := range hs {
 		s.sentences.forget(h)
 		s.sentences.gone.Add(1)
 	}
-	return gone, err
+	return gone, nil
 }
 
 func (s *Store) take(ctx context.Context, h ledger.Held) (size int64, err error) {

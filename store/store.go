@@ -48,6 +48,7 @@ type Store struct {
 	gates  gates
 	behind *behind      // nil: nothing is
 	holds  sync.RWMutex // shared by who reads for long, against who removes
+	taking sync.RWMutex // shared by who takes something out of one repository, against who removes
 
 	sentences *sentences
 }

@@ -147,14 +147,14 @@ func (c *sentences) put(r ledger.Review) {
 	c.note(r)
 }
 
-// claim is those of ds that nobody was told of. They are to be released.
-func (c *sentences) claim(repo string, ds []digest.Digest) (claimed []ledger.Held) {
+// claim is those of hs that nobody was told of. They are to be released.
+func (c *sentences) claim(hs []ledger.Held) (claimed []ledger.Held) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, d := range ds {
-		if s := c.of[d][repo]; s != nil && !s.back && s.going == nil {
+	for _, h := range hs {
+		if s := c.of[h.Digest][h.Repo]; s != nil && !s.back && s.going == nil {
 			s.going = make(chan struct{})
-			claimed = append(claimed, ledger.Held{Repo: repo, Digest: d})
+			claimed = append(claimed, h)
 		}
 	}
 	return claimed
@@ -214,8 +214,12 @@ func (c *sentences) flush(ctx context.Context, l *ledger.Ledger) error {
 
 // settleAll forgets the sentences of what turned out to be needed.
 func (c *sentences) settleAll(ctx context.Context, l *ledger.Ledger, hs []ledger.Held) {
-	for _, h := range hs {
-		if r, ok, err := l.Review(context.WithoutCancel(ctx), h); err == nil && (!ok || r.State == ledger.Waiting) {
+	condemned, err := l.CondemnedOf(context.WithoutCancel(ctx), hs)
+	if err != nil {
+		return
+	}
+	for i, h := range hs {
+		if !condemned[i] {
 			c.forget(h)
 		}
 	}

@@ -23,6 +23,16 @@ func (e *InUseError) Error() string {
 	return fmt.Sprintf("%s is part of manifest %s: delete that first", e.Digest, e.By)
 }
 
+// shut lets nobody publish into a repository or take something out of it.
+func (s *Store) shut(repo string) (open func()) {
+	s.taking.RLock()
+	gate := s.gates.shut(repo)
+	return func() {
+		gate()
+		s.taking.RUnlock()
+	}
+}
+
 // Unpublish removes a manifest from a repository: first all its tags, each with
 // e as its event, then the manifest itself, all of it durably. Its content
 // stays. Before anything goes, keep is asked for each tag, and for "", and its
@@ -32,7 +42,7 @@ func (s *Store) Unpublish(ctx context.Context, repo string, d digest.Digest, e l
 	if err := errors.Join(layout.CheckRepository(repo), layout.CheckDigest(d)); err != nil {
 		return err
 	}
-	defer s.gates.shut(repo)()
+	defer s.shut(repo)()
 	if err := s.unpublish(ctx, repo, d, e, keep); err != nil {
 		return fmt.Errorf("unpublish %s@%s: local registry: %w", repo, d, layout.Explain(err))
 	}
@@ -74,7 +84,7 @@ func (s *Store) UntagUnless(ctx context.Context, repo, tag string, e ledger.Even
 	if err := errors.Join(layout.CheckRepository(repo), layout.CheckTag(tag)); err != nil {
 		return "", err
 	}
-	defer s.gates.shut(repo)()
+	defer s.shut(repo)()
 	d, err := s.Resolve(ctx, repo, tag)
 	if err == nil {
 		err = keep(d)
@@ -150,7 +160,7 @@ func (s *Store) Unlink(ctx context.Context, repo string, d digest.Digest) error 
 	if err := errors.Join(layout.CheckRepository(repo), layout.CheckDigest(d)); err != nil {
 		return err
 	}
-	defer s.gates.shut(repo)()
+	defer s.shut(repo)()
 	err := s.linked(layout.Layer(repo, d), d)
 	if err == nil {
 		err = s.unused(ctx, repo, d)

@@ -20,6 +20,9 @@ func TestATagThatIsToBeKeptStaysWhereItIs(t *testing.T) {
 		if s.gates.stripes[stripe("a")%uint32(len(s.gates.stripes))].TryRLock() {
 			t.Error("the tag may move after it was asked about")
 		}
+		if s.taking.TryLock() {
+			t.Error("it may go after it was asked about")
+		}
 		if d != m.Root.Digest {
 			t.Errorf("asked about %s", d)
 		}

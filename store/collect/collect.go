@@ -103,6 +103,7 @@ type run struct {
 	tagged    map[string]map[digest.Digest][]string
 	left      map[ledger.Held]bool // could not be removed
 	final     map[ledger.Held]bool // policy said again that they may go
+	pace      pace
 }
 
 // Run answers the questions that are due and removes what is condemned and due. What
@@ -138,7 +139,7 @@ func newRun(s *store.Store, o Options) *run {
 	}
 	return &run{Store: s, o: o, now: o.Now(), report: Report{Items: []Item{}, Problems: []string{}},
 		condemned: map[digest.Digest]bool{}, deleted: map[digest.Digest]bool{},
-		doubtful: map[string]bool{}, tagged: map[string]map[digest.Digest][]string{}, left: map[ledger.Held]bool{}, final: map[ledger.Held]bool{}}
+		doubtful: map[string]bool{}, tagged: map[string]map[digest.Digest][]string{}, left: map[ledger.Held]bool{}, final: map[ledger.Held]bool{}, pace: pace{s.Published, fewest}}
 }
 
 // prepare asks what nobody asked, where that may be.
@@ -185,27 +186,32 @@ func (r *run) doubt(repo string, err error) {
 func (r *run) answer(ctx context.Context) (answered int, err error) {
 	var from []byte
 	for {
-		due, next, err := r.Ledger().DueReviews(ctx, r.now, from, pageSize)
-		if err != nil {
-			return answered, err
-		}
-		answers, err := r.judge(ctx, due)
-		if err != nil {
-			return answered, err
-		}
-		condemned, err := r.Condemn(ctx, answers, r.now)
-		if err != nil {
-			return answered, err
-		}
-		for _, c := range condemned {
-			r.note(r.condemned, item(c, StateCondemned))
-		}
-		answered += len(answers)
-		if from = next; from == nil {
+		err := r.pace.take(ctx, func(size int) error {
+			due, next, err := r.Ledger().DueReviews(ctx, r.now, from, answersPerDigest*size)
+			if err != nil {
+				return err
+			}
+			n, err := r.answerPage(ctx, due)
+			answered, from = answered+n, next
+			return err
+		})
+		if err != nil || from == nil {
 			r.report.Condemned = len(r.condemned)
-			return answered, nil
+			return answered, err
 		}
 	}
+}
+
+func (r *run) answerPage(ctx context.Context, due []ledger.Review) (answered int, err error) {
+	answers, err := r.judge(ctx, due)
+	if err != nil {
+		return 0, err
+	}
+	condemned, err := r.Condemn(ctx, answers, r.now)
+	for _, c := range condemned {
+		r.note(r.condemned, item(c, StateCondemned))
+	}
+	return len(answers), err
 }
 
 func (r *run) note(in map[digest.Digest]bool, i Item) {

@@ -245,7 +245,7 @@ func TestAPowerCutAtAnyStepLosesNothingAndKeepsNoGarbage(t *testing.T) {
 	y, moments := powered(t)
 	cuts, tears := 0, 0
 	want := map[int][]string{} // by how much stays
-	every := 12
+	every := 10
 	if *long {
 		every = 1
 	}

@@ -123,7 +123,7 @@ func TestOneThatCannotBeRemovedHoldsUpNoOther(t *testing.T) {
 		return nil
 	}
 	s.open(t)
-	for i := range 3 * batch {
+	for i := range 3 * most {
 		m := new(storetest.Image)
 		m.Single(fmt.Sprint(i), nil)
 		m.MustPut(t, s, "r", "1")

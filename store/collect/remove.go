@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"lastro/store"
 	"lastro/store/ledger"
 )
 
@@ -22,15 +23,31 @@ func (r *run) remove(ctx context.Context) (due, removed int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	repos := append(slices.DeleteFunc(slices.Sorted(maps.Keys(all)), func(repo string) bool { return repo == "" }), "")
-	for _, repo := range repos {
-		n, err := r.removeFrom(ctx, repo, all[repo])
+	var links []ledger.Held
+	for _, repo := range slices.Sorted(maps.Keys(all)) {
 		due += len(all[repo])
-		if removed += n; err != nil {
-			return due, removed, err
+		if repo != "" {
+			links = append(links, r.untagged(ctx, repo, all[repo])...)
 		}
 	}
-	return due, removed, nil
+	asked := r.now.Add(-r.o.Grace)
+	for page := range pieces(ctx, &r.pace, links) {
+		gone, err := r.RemoveLinks(ctx, page, r.now, asked)
+		removed += r.removed(page, gone, err)
+	}
+	for page := range pieces(ctx, &r.pace, heldOf("", all[""])) {
+		gone, err := r.RemoveContents(ctx, page, r.now, asked)
+		removed += r.removed(page, gone, err)
+	}
+	return due, removed, ctx.Err()
+}
+
+func heldOf(repo string, ds []digest.Digest) []ledger.Held {
+	hs := make([]ledger.Held, len(ds))
+	for i, d := range ds {
+		hs[i] = ledger.Held{Repo: repo, Digest: d}
+	}
+	return hs
 }
 
 // due is what is condemned and due, by repository.
@@ -72,47 +89,41 @@ func (r *run) mayGo(ctx context.Context, v ledger.Review) bool {
 	return !answer.Keep
 }
 
-// batch is how many digests go while others wait for them: some milliseconds.
-const batch = 32
-
-func (r *run) removeFrom(ctx context.Context, repo string, ds []digest.Digest) (removed int, err error) {
-	if repo != "" {
-		ds = r.untagged(ctx, repo, ds)
+// removed notes what became of a page that was to go, and counts what is gone. What
+// an error kept is for the next run.
+func (r *run) removed(page []ledger.Held, gone []store.Removed, err error) (n int) {
+	stay := map[ledger.Held]bool{}
+	for _, h := range page {
+		stay[h] = err != nil
 	}
-	for page := range slices.Chunk(ds, batch) {
-		if err := ctx.Err(); err != nil {
-			return removed, err
+	for _, g := range gone {
+		if stay[g.Held] = g.Err != nil; g.Err != nil {
+			r.doubt(g.Repo, g.Err)
+			continue
 		}
-		gone, err := r.Remove(ctx, repo, page, r.now, r.now.Add(-r.o.Grace))
-		for _, g := range gone {
-			r.note(r.deleted, Item{Held: g.Held, State: StateDeleted, Part: g.Part, Size: g.Size, Why: g.Why})
-			r.report.FreedBytes += g.Size
-		}
-		r.report.Deleted = len(r.deleted)
-		removed += len(gone)
-		if err != nil {
-			r.doubt(repo, err)
-			r.leave(repo, page)
+		n++
+		r.note(r.deleted, Item{Held: g.Held, State: StateDeleted, Part: g.Part, Size: g.Size, Why: g.Why})
+		r.report.FreedBytes += g.Size
+	}
+	if err != nil {
+		r.doubt(page[0].Repo, err)
+	}
+	for h, stays := range stay {
+		if stays {
+			r.left[h] = true
 		}
 	}
-	return removed, nil
-}
-
-// leave lets the next run try again.
-func (r *run) leave(repo string, ds []digest.Digest) {
-	for _, d := range ds {
-		r.left[ledger.Held{Repo: repo, Digest: d}] = true
-	}
+	r.report.Deleted = len(r.deleted)
+	return n
 }
 
 // untagged leaves out what a tag on disk is at that the ledger does not know of, and
 // all where tags cannot be read. The last look is at the tags that it knows.
-func (r *run) untagged(ctx context.Context, repo string, ds []digest.Digest) (free []digest.Digest) {
-	for _, d := range ds {
-		h := ledger.Held{Repo: repo, Digest: d}
+func (r *run) untagged(ctx context.Context, repo string, ds []digest.Digest) (free []ledger.Held) {
+	for _, h := range heldOf(repo, ds) {
 		err := r.known(ctx, ledger.Review{Held: h})
 		if err == nil {
-			free = append(free, d)
+			free = append(free, h)
 			continue
 		}
 		r.left[h] = true

@@ -262,6 +262,26 @@ func (l *Ledger) Review(ctx context.Context, h Held) (r Review, ok bool, err err
 	return r, ok, err
 }
 
+// CondemnedOf reports of each of hs whether it is condemned, or deleting already.
+func (l *Ledger) CondemnedOf(ctx context.Context, hs []Held) (condemned []bool, err error) {
+	err = l.view(ctx, func(tx *bolt.Tx) error {
+		condemned = make([]bool, len(hs))
+		for i, h := range hs {
+			k, err := h.key()
+			if err != nil {
+				return err
+			}
+			r, ok, err := getReview(tx, k)
+			if err != nil {
+				return err
+			}
+			condemned[i] = ok && r.State != Waiting
+		}
+		return nil
+	})
+	return condemned, err
+}
+
 // DueReviews are up to limit reviews that are due at a time, the earliest first,
 // that come after the key after; next is where the following ones begin, nil at the
 // end.

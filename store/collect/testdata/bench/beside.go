@@ -8,7 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -29,8 +29,12 @@ const kept = 10
 
 // beside measures pushes without and with a collector, in turn.
 func (b *bench) beside() (met bool, err error) {
-	data := filepath.Join(b.dir, fmt.Sprintf("data-%dx%d", b.repos, b.tags))
-	err = withStore(data, func(s *store.Store) error {
+	if _, err := os.Stat(b.many()); err != nil {
+		if err := fill(b.many(), b.repos, b.tags); err != nil {
+			return false, err
+		}
+	}
+	err = withStore(b.many(), func(s *store.Store) error {
 		server, err := registry(s)
 		if err != nil {
 			return err

@@ -1,7 +1,7 @@
 // Command bench measures what it costs to free what is garbage, beside
 // distribution's registry garbage-collect, in one run over copies of one folder.
 //
-//	go run ./store/collect/testdata/bench [-repos 2000] [-tags 10] [-large 1600] [-clients 8] [-for 5s] [-rounds 5] [-dir FOLDER]
+//	go run ./store/collect/testdata/bench [-repos 2000] [-tags 10] [-large 1600] [-clients 8] [-for 5s] [-rounds 5] [-what folder,large,beside] [-dir FOLDER]
 //
 // Every image has six layers, three of them shared with the other images of its
 // repository. One tag of a hundred is removed; of one large repository, one of ten.
@@ -22,6 +22,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -35,6 +36,7 @@ func main() {
 	flag.IntVar(&b.clients, "clients", 8, "clients that push and pull")
 	flag.DurationVar(&b.length, "for", 5*time.Second, "how long clients work without and with a collector")
 	flag.IntVar(&b.rounds, "rounds", 5, "rounds of that")
+	what := flag.String("what", "folder,large,beside", "which measurements")
 	flag.StringVar(&b.dir, "dir", "", "folder to write to (default: a temporary one)")
 	collect := flag.String("collect", "", "collect in this data folder, and print what it took")
 	runs := flag.Int("runs", 2, "runs, with -collect")
@@ -46,7 +48,7 @@ func main() {
 		}
 		return
 	}
-	met, err := b.run()
+	met, err := b.run(strings.Split(*what, ","))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -63,7 +65,7 @@ type bench struct {
 	table                               *tabwriter.Writer
 }
 
-func (b *bench) run() (met bool, err error) {
+func (b *bench) run(what []string) (met bool, err error) {
 	if b.dir == "" {
 		if b.dir, err = os.MkdirTemp("", "lastro-bench-"); err != nil {
 			return false, err
@@ -76,25 +78,39 @@ func (b *bench) run() (met bool, err error) {
 	}
 	b.table = tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	defer b.table.Flush()
-	fmt.Fprintln(b.table, "what\tcollector\twall\tCPU\tmemory\tcontents removed\ttimes less\ttarget")
 	met = true
-	for _, s := range []scenario{
-		{name: fmt.Sprintf("%d repositories of %d tags, 1 %% removed", b.repos, b.tags), repos: b.repos, tags: b.tags, every: 100, least: 50},
-		{name: fmt.Sprintf("one repository of %d tags, 10 %% removed", b.large), repos: 1, tags: b.large, every: 10, most: time.Second},
-	} {
-		ok, err := b.compare(s)
+	for _, name := range what {
+		measure := map[string]func() (bool, error){"folder": b.inMany, "large": b.inOne, "beside": b.beside}[name]
+		if measure == nil {
+			return false, fmt.Errorf("-what %s: it is folder, large or beside", name)
+		}
+		ok, err := measure()
 		if err != nil {
-			return false, fmt.Errorf("%s: %w", s.name, err)
+			return false, fmt.Errorf("%s: %w", name, err)
 		}
 		met = met && ok
 	}
-	ok, err := b.beside()
-	return met && ok, err
+	return met, nil
+}
+
+func (b *bench) many() string {
+	return filepath.Join(b.dir, fmt.Sprintf("data-%dx%d", b.repos, b.tags))
+}
+
+func (b *bench) inMany() (met bool, err error) {
+	return b.compare(scenario{name: fmt.Sprintf("%d repositories of %d tags, 1 %% removed", b.repos, b.tags), dir: b.many(), repos: b.repos, tags: b.tags, every: 100, least: 50})
+}
+
+func (b *bench) inOne() (met bool, err error) {
+	dir := filepath.Join(b.dir, "data-large")
+	defer os.RemoveAll(dir)
+	return b.compare(scenario{name: fmt.Sprintf("one repository of %d tags, 10 %% removed", b.large), dir: dir, repos: 1, tags: b.large, every: 10, most: time.Second})
 }
 
 // scenario is a folder with garbage in it.
 type scenario struct {
 	name        string
+	dir         string
 	repos, tags int
 	every       int           // one tag of so many is removed
 	least       float64       // how many times less ours is to take
@@ -104,12 +120,9 @@ type scenario struct {
 // compare has both collect in the same folder. What is published first is surveyed
 // first, once and for all: that is told of on a line of its own.
 func (b *bench) compare(s scenario) (met bool, err error) {
-	data := filepath.Join(b.dir, fmt.Sprintf("data-%dx%d", s.repos, s.tags))
-	stock := data + ".stock"
+	fmt.Fprintln(b.table, "what\tcollector\twall\tCPU\tmemory\tcontents removed\ttimes less\ttarget")
+	data, stock := s.dir, s.dir+".stock"
 	defer os.RemoveAll(stock)
-	if s.repos == 1 {
-		defer os.RemoveAll(data)
-	}
 	if err := fill(data, s.repos, s.tags); err != nil {
 		return false, err
 	}

@@ -1,0 +1,133 @@
+package store
+
+import (
+	"context"
+	"testing"
+
+	"lastro/store/ledger"
+	"lastro/store/storetest"
+)
+
+// condemned is a registry with an image in many repositories that nothing needs, and
+// of which the manifest is condemned and due.
+func condemned(t *testing.T, step func(op, subject string), repos ...string) (s *Store, hs []ledger.Held) {
+	t.Helper()
+	s = open(t, storetest.Folder(t), Options{Step: step, Now: storetest.Now})
+	m := storetest.New("a")
+	var answers []ledger.Review
+	for _, repo := range repos {
+		m.MustPut(t, s, repo, "v1")
+		if err := s.Untag(t.Context(), repo, "v1", ledger.Event{}); err != nil {
+			t.Fatal(err)
+		}
+		h := ledger.Held{Repo: repo, Digest: m.Root.Digest}
+		hs = append(hs, h)
+		answers = append(answers, ledger.Review{Held: h, State: ledger.Condemned, Since: storetest.Now(), Due: storetest.Now(), Left: storetest.Now()})
+	}
+	if done, err := s.Condemn(t.Context(), answers, storetest.Now()); err != nil || len(done) != len(repos) {
+		t.Fatalf("%d are condemned, %v", len(done), err)
+	}
+	return s, hs
+}
+
+// lookContext calls at before every transaction of the ledger.
+type lookContext struct {
+	context.Context
+	at func()
+}
+
+func (c lookContext) Err() error {
+	c.at()
+	return nil
+}
+
+func (s *Store) isGateOpen(repo string) bool {
+	gate := &s.gates.stripes[stripe(repo)%uint32(len(s.gates.stripes))]
+	open := gate.TryRLock()
+	if open {
+		gate.RUnlock()
+	}
+	return open
+}
+
+func (s *Store) isClaimed(h ledger.Held) bool {
+	s.sentences.mu.Lock()
+	defer s.sentences.mu.Unlock()
+	sentence := s.sentences.of[h.Digest][h.Repo]
+	return sentence != nil && sentence.going != nil
+}
+
+// isTaking reports whether somebody removes, and shares it with nobody.
+func (s *Store) isTaking() bool {
+	free := s.taking.TryRLock()
+	if free {
+		s.taking.RUnlock()
+	}
+	return !free
+}
+
+func TestTheLastLookIsWhileNobodyPublishesAndWhatGoesIsClaimedBeforeAnybodyMay(t *testing.T) {
+	var s *Store
+	looks, drops := 0, 0
+	look := func(string) {}
+	s, hs := condemned(t, func(op, _ string) { look(op) }, "a", "b", "c")
+	look = func(op string) {
+		if op != "remove" {
+			return
+		}
+		drops++
+		for _, h := range hs {
+			if !s.isClaimed(h) || !s.isGateOpen(h.Repo) || !s.isTaking() {
+				t.Errorf("%s goes: claimed %v, gate open %v, alone %v", h, s.isClaimed(h), s.isGateOpen(h.Repo), s.isTaking())
+			}
+		}
+	}
+	last := lookContext{t.Context(), func() {
+		if drops > 0 {
+			return // it is decided
+		}
+		looks++
+		for _, h := range hs {
+			if !s.isClaimed(h) || s.isGateOpen(h.Repo) || !s.isTaking() {
+				t.Errorf("%s is looked at: claimed %v, gate open %v, alone %v", h, s.isClaimed(h), s.isGateOpen(h.Repo), s.isTaking())
+			}
+		}
+	}}
+	gone, err := s.RemoveLinks(last, hs, storetest.Now(), storetest.Now())
+	if err != nil || len(gone) != len(hs) || looks == 0 || drops < len(hs) {
+		t.Fatalf("%d of %d are gone after %d looks and %d removals, %v", len(gone), len(hs), looks, drops, err)
+	}
+	for _, h := range hs {
+		if s.isClaimed(h) || !s.isGateOpen(h.Repo) || s.isTaking() {
+			t.Errorf("%s is gone, and somebody would wait for it", h)
+		}
+	}
+}
+
+func TestWhoHoldsLosesNothing(t *testing.T) {
+	s, hs := condemned(t, nil, "a")
+	release := s.Hold()
+	if gone, err := s.RemoveLinks(t.Context(), hs, storetest.Now(), storetest.Now()); err != nil || len(gone) > 0 {
+		t.Fatalf("%d are gone, %v", len(gone), err)
+	}
+	release()
+	if gone, err := s.RemoveLinks(t.Context(), hs, storetest.Now(), storetest.Now()); err != nil || len(gone) != 1 {
+		t.Fatalf("%d are gone, %v", len(gone), err)
+	}
+}
+
+func TestNobodyLooksQuietlyWhileSomethingGoes(t *testing.T) {
+	s, hs := condemned(t, nil, "a")
+	err := s.Quiet("a", "", func() error {
+		if s.taking.TryLock() {
+			t.Error("something may go")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if gone, err := s.RemoveLinks(t.Context(), hs, storetest.Now(), storetest.Now()); err != nil || len(gone) != 1 {
+		t.Errorf("%d are gone, %v", len(gone), err)
+	}
+}
