@@ -120,6 +120,7 @@ func TestNobodyLooksQuietlyWhileSomethingGoes(t *testing.T) {
 	s, hs := condemned(t, nil, "a")
 	err := s.Quiet("a", "", func() error {
 		if s.taking.TryLock() {
+			s.taking.Unlock()
 			t.Error("something may go")
 		}
 		return nil
@@ -129,5 +130,20 @@ func TestNobodyLooksQuietlyWhileSomethingGoes(t *testing.T) {
 	}
 	if gone, err := s.RemoveLinks(t.Context(), hs, storetest.Now(), storetest.Now()); err != nil || len(gone) != 1 {
 		t.Errorf("%d are gone, %v", len(gone), err)
+	}
+}
+
+func TestWhatIsNeededAfterAllIsCondemnedNoMore(t *testing.T) {
+	s, hs := condemned(t, nil, "a", "b")
+	p := ledger.Protection{Name: "release", Repo: "a", Digest: hs[0].Digest, Owner: "ann", Created: storetest.Now()}
+	if err := s.Ledger().RecordProtection(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	gone, err := s.RemoveLinks(t.Context(), hs, storetest.Now(), storetest.Now())
+	if err != nil || len(gone) != 1 || gone[0].Held != hs[1] {
+		t.Fatalf("%+v are gone, %v", gone, err)
+	}
+	if n := s.sentences.count.Load(); n != 0 {
+		t.Errorf("%d are condemned, of one that is gone and one that is needed", n)
 	}
 }

@@ -27,8 +27,12 @@
 // push, a mount, a HEAD, a pull, a sync or undo, takes it back, and it stays for a
 // whole grace from then on. What is due is looked at once more, in the transaction
 // of the ledger that says that it goes; meanwhile nobody publishes into the
-// repository, and whoever asks for the digest waits and is told the truth. Links go
-// before the content that they point at.
+// repository. Whoever asks for the digest from then on waits and is told the truth.
+// Links go before the content that they point at.
+//
+// Many digests share two transactions. While somebody publishes they are few, and the
+// run rests after each of them for as long as it took: a push does not feel it, and the
+// run takes longer.
 //
 // # Guarantees
 //
