@@ -87,9 +87,6 @@ const maxItems = 10_000
 // maxRounds bounds a run. Each round goes at least one level of an image deeper.
 const maxRounds = 200
 
-// pageSize is how many questions one transaction answers.
-const pageSize = 256
-
 // run is one run of the collector.
 type run struct {
 	*store.Store
@@ -114,11 +111,12 @@ func Run(ctx context.Context, s *store.Store, o Options) (Report, error) {
 	err := r.prepare(ctx)
 	for round, last := 0, 0; err == nil && round < maxRounds; round++ {
 		var answered, due, removed int
-		if answered, err = r.answer(ctx); err != nil {
+		var condemned []ledger.Review
+		if answered, condemned, err = r.answer(ctx); err != nil {
 			break
 		}
 		// What was found to be needed after all may need other things.
-		if due, removed, err = r.remove(ctx); answered+removed == 0 && (due == 0 || due == last) {
+		if due, removed, err = r.remove(ctx, condemned); answered+removed == 0 && (due == 0 || due == last) {
 			break
 		}
 		last = due
@@ -182,8 +180,8 @@ func (r *run) doubt(repo string, err error) {
 	r.o.Log.Warn("kept because of a doubt", "repo", repo, "err", err)
 }
 
-// answer answers what is due, page by page.
-func (r *run) answer(ctx context.Context) (answered int, err error) {
+// answer answers what is due, page by page. What was condemned before is returned.
+func (r *run) answer(ctx context.Context) (answered int, condemned []ledger.Review, err error) {
 	var from []byte
 	for {
 		err := r.pace.take(ctx, func(size int) error {
@@ -192,12 +190,17 @@ func (r *run) answer(ctx context.Context) (answered int, err error) {
 				return err
 			}
 			n, err := r.answerPage(ctx, due)
+			for _, v := range due {
+				if v.State != ledger.Waiting {
+					condemned = append(condemned, v)
+				}
+			}
 			answered, from = answered+n, next
 			return err
 		})
 		if err != nil || from == nil {
 			r.report.Condemned = len(r.condemned)
-			return answered, err
+			return answered, condemned, err
 		}
 	}
 }

@@ -23,6 +23,9 @@ func Plan(ctx context.Context, s *store.Store, o Options) (Report, error) {
 	return r.report, nil
 }
 
+// pageSize is how many questions are read at once.
+const pageSize = 1000
+
 type plan struct {
 	*run
 	would map[ledger.Held]bool // be condemned

@@ -15,14 +15,11 @@ import (
 
 // remove takes away what is condemned and due: links first, then content. due is how
 // much that was.
-func (r *run) remove(ctx context.Context) (due, removed int, err error) {
+func (r *run) remove(ctx context.Context, condemned []ledger.Review) (due, removed int, err error) {
 	if r.o.Observe || !r.report.PausedUntil.IsZero() {
 		return 0, 0, nil
 	}
-	all, err := r.due(ctx)
-	if err != nil {
-		return 0, 0, err
-	}
+	all := r.due(ctx, condemned)
 	var links []ledger.Held
 	for _, repo := range slices.Sorted(maps.Keys(all)) {
 		due += len(all[repo])
@@ -50,24 +47,15 @@ func heldOf(repo string, ds []digest.Digest) []ledger.Held {
 	return hs
 }
 
-// due is what is condemned and due, by repository.
-func (r *run) due(ctx context.Context) (map[string][]digest.Digest, error) {
+// due is what of the condemned may go, by repository.
+func (r *run) due(ctx context.Context, condemned []ledger.Review) map[string][]digest.Digest {
 	all := map[string][]digest.Digest{}
-	var from []byte
-	for {
-		page, next, err := r.Ledger().DueReviews(ctx, r.now, from, pageSize)
-		if err != nil {
-			return nil, err
-		}
-		for _, v := range page {
-			if v.State != ledger.Waiting && !r.doubtful[v.Repo] && !r.left[v.Held] && r.mayGo(ctx, v) {
-				all[v.Repo] = append(all[v.Repo], v.Digest)
-			}
-		}
-		if from = next; from == nil {
-			return all, ctx.Err()
+	for _, v := range condemned {
+		if !r.doubtful[v.Repo] && !r.left[v.Held] && r.mayGo(ctx, v) {
+			all[v.Repo] = append(all[v.Repo], v.Digest)
 		}
 	}
+	return all
 }
 
 // mayGo asks policy again: it may have changed since. What it keeps now is condemned

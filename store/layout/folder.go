@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -140,10 +141,14 @@ func (f folder) size(name string) (int64, error) {
 	return st.Size, nil
 }
 
-// RemoveAll removes a file or a folder with all in it. Most folders hold one file
-// with one of two names: those go in few system calls.
+// RemoveAll removes a file or a folder with all in it. Most folders hold one file,
+// data of content or else a link: those go in few system calls.
 func (f folder) RemoveAll(name string) error {
-	if f.removeLeaf(name, "link") || f.removeLeaf(name, "data") {
+	file := "link"
+	if strings.HasPrefix(name, Blobs+"/") {
+		file = "data"
+	}
+	if f.removeLeaf(name, file) {
 		return nil
 	}
 	return f.Root.RemoveAll(name)
