@@ -35,7 +35,8 @@ type host struct {
 // cli is one command line: the host it runs on and its global flags.
 type cli struct {
 	host
-	args []string // as typed, for the daemon
+	args   []string // as typed
+	counts string   // what progress is of, for the daemon
 
 	config    string
 	output    string

@@ -22,6 +22,7 @@ import (
 func (c *cli) verb(fn func(ctx context.Context, s *site, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
+		c.counts = counted(cmd.Name())
 		if c.site != nil {
 			return fn(ctx, c.site, args)
 		}
@@ -88,13 +89,24 @@ type closingProgress interface {
 	Close()
 }
 
+// counted is what a verb reports progress of, in the plural.
+func counted(verb string) string {
+	switch verb {
+	case "sync":
+		return "images"
+	case "check":
+		return "items" // repositories, and content
+	}
+	return "blobs"
+}
+
 // bars is where a verb reports progress: the client of the daemon that runs
 // it, or this process's stderr.
 func (c *cli) bars() closingProgress {
 	if c.progress != nil {
 		return forwarded{c.progress}
 	}
-	return progress.New(progress.Options{Out: c.stderr, Columns: c.columns, Quiet: c.quiet, Now: c.now})
+	return progress.New(progress.Options{Out: c.stderr, Columns: c.columns, Quiet: c.quiet, Items: c.counts, Now: c.now})
 }
 
 // forwarded leaves closing to the client.

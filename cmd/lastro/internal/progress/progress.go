@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// images are what a log has a line about each of.
+const images = "images"
+
 const (
 	redraw = 100 * time.Millisecond
 	totals = 10 * time.Second
@@ -16,7 +19,7 @@ type Options struct {
 	Out     io.Writer        // standard error
 	Columns int              // width of the terminal that Out is; 0: Out is none. A terminal's present width is asked for again whenever Out is a file
 	Quiet   bool             // draw nothing at all
-	Items   string           // what is counted, in the plural; default "images"
+	Items   string           // what is counted, in the plural; default "images", each of which is a line where Out is no terminal
 	Now     func() time.Time // for the speed
 }
 
@@ -46,7 +49,7 @@ type count struct {
 // or through [Bars.Over] whenever.
 func New(o Options) *Bars {
 	if o.Items == "" {
-		o.Items = "images"
+		o.Items = images
 	}
 	b := &Bars{o: o, width: widthOf(o), stop: func() {}}
 	if o.Quiet {
@@ -117,7 +120,8 @@ func (b *Bars) Done(item string, err error) {
 	case b.closed:
 	case err != nil:
 		b.print("failed " + printable(item) + ": " + printable(err.Error()) + "\n")
-	case !b.terminal():
+	case !b.terminal() && b.o.Items == images:
+		// Of what else there is there may be a hundred thousand.
 		b.print("done " + printable(item) + "\n")
 	}
 }

@@ -73,7 +73,8 @@ func TestHowItLooks(t *testing.T) {
 		{"a wide terminal", Options{Columns: 120}, time.Second},
 		{"an ordinary terminal", Options{Columns: 80}, time.Second},
 		{"a narrow terminal", Options{Columns: 30}, time.Second},
-		{"a log", Options{Items: "blobs"}, 12 * time.Second},
+		{"a log", Options{}, 12 * time.Second},
+		{"a log of blobs", Options{Items: "blobs"}, 12 * time.Second},
 		{"quiet", Options{Columns: 80, Quiet: true}, time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
