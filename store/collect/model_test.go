@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -34,21 +35,33 @@ import (
 
 var long = flag.Bool("long", false, "run the long variants: the model takes ten million steps")
 
-// TestMain makes the model short unless -long or rapid's flags say otherwise.
+// TestMain makes the model take 10⁵ steps, fewer beside the race detector, or as
+// many as -long or rapid's flags say.
 func TestMain(m *testing.M) {
 	set := func(name, value string) {
 		if err := flag.Set(name, value); err != nil {
 			panic(err)
 		}
 	}
-	set("rapid.checks", "60")
-	set("rapid.steps", "60")
+	set("rapid.checks", "450")
+	set("rapid.steps", "200")
+	if raced() {
+		set("rapid.checks", "60")
+		set("rapid.steps", "60")
+	}
 	flag.Parse()
 	if *long {
-		set("rapid.checks", "50000")
+		set("rapid.checks", "45000")
 		set("rapid.steps", "200")
 	}
 	os.Exit(m.Run())
+}
+
+// raced reports whether the race detector is in the binary: it makes each step take
+// five times as long.
+func raced() bool {
+	b, _ := debug.ReadBuildInfo()
+	return b != nil && slices.Contains(b.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
 // world is what the model pushes: images that share a layer, an index of two and
@@ -100,8 +113,10 @@ func (w world) fetch(d digest.Digest) mirror.Fetch {
 }
 
 var (
-	modelRepos = rapid.SampledFrom([]string{"r", "q/s"})
-	modelTags  = rapid.SampledFrom([]string{"1", "2", "latest"})
+	modelRepoNames, modelTagNames = []string{"r", "q/s"}, []string{"1", "2", "latest"}
+
+	modelRepos = rapid.SampledFrom(modelRepoNames)
+	modelTags  = rapid.SampledFrom(modelTagNames)
 	modelHours = rapid.SampledFrom([]time.Duration{time.Minute, time.Hour, grace / 2, grace - time.Minute, grace, undo, 8 * 24 * time.Hour})
 )
 
@@ -120,9 +135,9 @@ type state struct {
 	tags              map[[2]string]digest.Digest
 }
 
-// look reads the disk, and nothing of the store.
+// look reads the disk, and nothing of the store: every file there is.
 func look(t *rapid.T, dir string) state {
-	s := state{map[ledger.Held]bool{}, map[ledger.Held]bool{}, map[digest.Digest]bool{}, map[[2]string]digest.Digest{}}
+	s := nothing()
 	root := filepath.Join(dir, "registry")
 	must(t, filepath.WalkDir(root, func(name string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
@@ -143,6 +158,75 @@ func look(t *rapid.T, dir string) state {
 		}
 		return nil
 	}))
+	return s
+}
+
+func nothing() state {
+	return state{map[ledger.Held]bool{}, map[ledger.Held]bool{}, map[digest.Digest]bool{}, map[[2]string]digest.Digest{}}
+}
+
+// places is where each thing that the model ever makes lies, below "registry".
+type places struct {
+	revisions, layers map[string]ledger.Held
+	contents          map[string]digest.Digest
+	tags              map[string][2]string
+}
+
+var everywhere = newPlaces()
+
+func newPlaces() places {
+	p := places{map[string]ledger.Held{}, map[string]ledger.Held{}, map[string]digest.Digest{}, map[string][2]string{}}
+	for _, d := range slices.Concat(earth.order, earth.blobs) {
+		p.contents[path.Join(layout.Repositories, "../blobs", d.Algorithm().String(), d.Encoded()[:2], d.Encoded(), "data")] = d
+	}
+	for _, repo := range modelRepoNames {
+		in := path.Join(layout.Repositories, repo)
+		for _, d := range earth.order {
+			p.revisions[path.Join(in, "_manifests/revisions", d.Algorithm().String(), d.Encoded(), "link")] = ledger.Held{Repo: repo, Digest: d}
+		}
+		for _, d := range earth.blobs {
+			p.layers[path.Join(in, "_layers", d.Algorithm().String(), d.Encoded(), "link")] = ledger.Held{Repo: repo, Digest: d}
+		}
+		for _, tag := range slices.Concat(modelTagNames, slices.Collect(maps.Keys(earth.attached))) {
+			p.tags[path.Join(in, "_manifests/tags", tag, "current/link")] = [2]string{repo, tag}
+		}
+	}
+	return p
+}
+
+// glance is look for the things that the model makes, in a tenth of the time.
+func glance(t *rapid.T, dir string) state {
+	root, err := unix.Open(filepath.Join(dir, "registry"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	must(t, err)
+	defer unix.Close(root)
+	is := func(name string) bool {
+		err := unix.Faccessat(root, name, unix.F_OK, 0)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return err == nil
+	}
+	s := nothing()
+	for name, d := range everywhere.contents {
+		if is(name) {
+			s.contents[d] = true
+		}
+	}
+	for name, h := range everywhere.revisions {
+		if is(name) {
+			s.revisions[h] = true
+		}
+	}
+	for name, h := range everywhere.layers {
+		if is(name) {
+			s.layers[h] = true
+		}
+	}
+	for name, tag := range everywhere.tags {
+		if is(name) {
+			s.tags[tag] = readLink(t, filepath.Join(dir, "registry", name))
+		}
+	}
 	return s
 }
 
@@ -352,7 +436,7 @@ func (m *machine) check(t *rapid.T) {
 		m.quiet = false
 		return
 	}
-	now := look(t, m.dir)
+	now := glance(t, m.dir)
 	for h, why := range m.needed(m.disk) {
 		if fault := m.here(now, h); fault != "" {
 			t.Fatalf("%s is needed by %s: %s", m.name(h), why, fault)
@@ -751,7 +835,7 @@ func (m *machine) isNamed(h ledger.Held) bool {
 
 // dropAttached forgets the tags that went with what they are named after.
 func (m *machine) dropAttached(t *rapid.T) {
-	now := look(t, m.dir)
+	now := glance(t, m.dir)
 	for tag := range m.tags {
 		subject, ok := mirror.AttachedTag(tag[1])
 		if ok && now.tags[tag] == "" && !now.revisions[ledger.Held{Repo: tag[0], Digest: subject}] {
@@ -869,7 +953,11 @@ func (m *machine) settle(t *rapid.T) {
 		m.check(t)
 	}
 	clear(m.kept)
-	want, got := state{map[ledger.Held]bool{}, map[ledger.Held]bool{}, map[digest.Digest]bool{}, m.tags}, look(t, m.dir)
+	if diff := cmp.Diff(look(t, m.dir), glance(t, m.dir), cmp.AllowUnexported(state{})); diff != "" {
+		t.Fatalf("a glance sees something else (-all +glance):\n%s", diff)
+	}
+	want, got := nothing(), look(t, m.dir)
+	want.tags = m.tags
 	for h := range m.needed(got) {
 		want.contents[h.Digest] = true
 		if _, manifest := earth.manifests[h.Digest]; manifest {
@@ -899,7 +987,7 @@ func (m *machine) reviews(t *rapid.T) string {
 // checkLedger compares the graph with what is on disk, and with a new one.
 func (m *machine) checkLedger(t *rapid.T, disk state) {
 	held := map[ledger.Held]bool{}
-	for _, repo := range []string{"r", "q/s"} {
+	for _, repo := range modelRepoNames {
 		for d, err := range m.Ledger().Links(t.Context(), repo) {
 			must(t, err)
 			held[ledger.Held{Repo: repo, Digest: d}] = true
