@@ -121,42 +121,41 @@ func (s *Store) RemoveLinks(ctx context.Context, hs []ledger.Held, now, asked ti
 	for _, h := range hs {
 		repos[h.Repo] = true
 	}
-	return s.remove(ctx, now, func() ([]ledger.Held, []ledger.Review, error) {
+	return s.remove(ctx, hs, now, asked, func(doom func() ([]ledger.Review, error)) ([]ledger.Review, error) {
 		// Who began before has ended, and who begins after finds what is claimed.
 		defer s.gates.shut(slices.Collect(maps.Keys(repos))...)()
-		return s.doom(ctx, hs, now, asked)
+		return doom()
 	})
 }
 
 // RemoveContents is RemoveLinks for what is held without a repository: content, which
 // it takes off the disk.
 func (s *Store) RemoveContents(ctx context.Context, hs []ledger.Held, now, asked time.Time) (gone []Removed, err error) {
-	return s.remove(ctx, now, func() ([]ledger.Held, []ledger.Review, error) {
+	return s.remove(ctx, hs, now, asked, func(doom func() ([]ledger.Review, error)) ([]ledger.Review, error) {
 		// Links are gone for good before what they point at.
 		if err := s.tree.Barrier(); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		return s.doom(ctx, hs, now, asked)
+		return doom()
 	})
 }
 
-// doom claims those of hs that go, and records that they do.
-func (s *Store) doom(ctx context.Context, hs []ledger.Held, now, asked time.Time) (claimed []ledger.Held, deleting []ledger.Review, err error) {
-	claimed = s.sentences.claim(hs)
-	deleting, err = s.ledger.RecordDeleting(ctx, claimed, now, asked)
-	return claimed, deleting, err
-}
-
-// remove takes away what doom says, unless somebody reads.
-func (s *Store) remove(ctx context.Context, now time.Time, doom func() ([]ledger.Held, []ledger.Review, error)) (gone []Removed, err error) {
+// remove takes away those of hs that go, unless somebody reads. last calls doom, which
+// claims them and records that they go.
+func (s *Store) remove(ctx context.Context, hs []ledger.Held, now, asked time.Time, last func(doom func() ([]ledger.Review, error)) ([]ledger.Review, error)) (gone []Removed, err error) {
 	if !s.holds.TryLock() {
 		return nil, nil // the next time
 	}
 	defer s.holds.Unlock()
 	s.taking.Lock()
 	defer s.taking.Unlock()
-	claimed, deleting, err := doom()
-	defer s.sentences.release(claimed)
+	var claimed []ledger.Held
+	// After a panic, too: nobody waits for ever.
+	defer func() { s.sentences.release(claimed) }()
+	deleting, err := last(func() ([]ledger.Review, error) {
+		claimed = s.sentences.claim(hs)
+		return s.ledger.RecordDeleting(ctx, claimed, now, asked)
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -147,3 +147,28 @@ func TestWhatIsNeededAfterAllIsCondemnedNoMore(t *testing.T) {
 		t.Errorf("%d are condemned, of one that is gone and one that is needed", n)
 	}
 }
+
+func TestNobodyWaitsForEverForARemovalThatPanicked(t *testing.T) {
+	s, hs := condemned(t, nil, "a")
+	panics := lookContext{t.Context(), func() {
+		if !s.isClaimed(hs[0]) {
+			t.Error("it is not claimed yet")
+		}
+		panic("the last look")
+	}}
+	func() {
+		defer func() {
+			if p := recover(); p != "the last look" {
+				t.Errorf("it ended with %v", p)
+			}
+		}()
+		_, err := s.RemoveLinks(panics, hs, storetest.Now(), storetest.Now())
+		t.Errorf("it did not panic: %v", err)
+	}()
+	if s.isClaimed(hs[0]) || !s.isGateOpen("a") || s.isTaking() {
+		t.Fatalf("claimed %v, gate open %v, alone %v", s.isClaimed(hs[0]), s.isGateOpen("a"), s.isTaking())
+	}
+	if gone, err := s.RemoveLinks(t.Context(), hs, storetest.Now(), storetest.Now()); err != nil || len(gone) != 1 {
+		t.Errorf("%d are gone, %v", len(gone), err)
+	}
+}
