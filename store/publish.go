@@ -73,8 +73,9 @@ func (s *Store) tell(p mirror.Publication) {
 	}
 }
 
-// record is the moment from which on what the manifests refer to stays. What went
-// since it was looked for, because that took longer than a grace, is missed here.
+// record is the moment from which on what the manifests refer to stays. What went, or
+// is going, since it was looked for, because that took longer than a grace, or the clock
+// jumped, is missed here.
 func (s *Store) record(ctx context.Context, p mirror.Publication, before uint64) error {
 	if err := s.ledger.RecordGraph(ctx, p.Repo, p.Manifests, p.Absent); err != nil {
 		return err

@@ -2,8 +2,14 @@ package store
 
 import (
 	"context"
+	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 
+	"github.com/opencontainers/go-digest"
+
+	"lastro/store/layout"
 	"lastro/store/ledger"
 	"lastro/store/storetest"
 )
@@ -82,11 +88,15 @@ func TestTheLastLookIsWhileNobodyPublishesAndWhatGoesIsClaimedBeforeAnybodyMay(t
 			}
 		}
 	}
+	counted := s.sentences.gone.Load()
 	last := lookContext{t.Context(), func() {
 		if drops > 0 {
 			return // it is decided
 		}
 		looks++
+		if s.sentences.gone.Load() == counted {
+			t.Error("who looked before does not see that something may go")
+		}
 		for _, h := range hs {
 			if !s.isClaimed(h) || s.isGateOpen(h.Repo) || !s.isTaking() {
 				t.Errorf("%s is looked at: claimed %v, gate open %v, alone %v", h, s.isClaimed(h), s.isGateOpen(h.Repo), s.isTaking())
@@ -171,4 +181,53 @@ func TestNobodyWaitsForEverForARemovalThatPanicked(t *testing.T) {
 	if gone, err := s.RemoveLinks(t.Context(), hs, storetest.Now(), storetest.Now()); err != nil || len(gone) != 1 {
 		t.Errorf("%d are gone, %v", len(gone), err)
 	}
+}
+
+// TestAPublicationThatLookedBeforeContentWentMissesIt lets content be condemned and go
+// after a publication has found it, and before that records what it refers to: the
+// content is not off the disk yet when it has.
+func TestAPublicationThatLookedBeforeContentWentMissesIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		goes := func(string, string) {}
+		s := open(t, storetest.Folder(t), Options{Step: func(op, subject string) { goes(op, subject) }})
+		m, layer := storetest.New("a"), ledger.Held{Digest: digest.FromString("shared")}
+		now := storetest.Now()
+		if err := m.Ingest(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Settle(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Ledger().RecordReviews(t.Context(), []ledger.Review{{Held: layer, Due: now}}); err != nil {
+			t.Fatal(err)
+		}
+		going := make(chan struct{})
+		goes = func(op, subject string) {
+			if op == "remove" && strings.HasPrefix(subject, layout.Blobs) {
+				close(going)
+				synctest.Wait() // the publication ends, or waits for this removal
+			}
+		}
+		var removals sync.WaitGroup
+		found := lookContext{t.Context(), sync.OnceFunc(func() {
+			answer := ledger.Review{Held: layer, State: ledger.Condemned, Since: now, Due: now}
+			if done, err := s.Condemn(t.Context(), []ledger.Review{answer}, now); err != nil || len(done) != 1 {
+				t.Errorf("%d are condemned, %v", len(done), err)
+			}
+			removals.Go(func() {
+				if gone, err := s.RemoveContents(t.Context(), []ledger.Held{layer}, now, now); err != nil || len(gone) != 1 {
+					t.Errorf("%d are gone, %v", len(gone), err)
+				}
+			})
+			<-going
+		})}
+		_, err := s.Publish(found, m.Publication("a", "v1"))
+		removals.Wait()
+		if err == nil {
+			t.Error("it was published without a layer")
+		}
+		if tags := checkWhole(t, s); len(tags) > 0 {
+			t.Errorf("published: %v", tags)
+		}
+	})
 }

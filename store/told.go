@@ -22,7 +22,7 @@ type sentences struct {
 	of    map[digest.Digest]map[string]*sentence // by repository; "" is the content
 	told  map[ledger.Held]ledger.Review          // not in the ledger yet
 	over  bool                                   // there were more than maxTold
-	gone  atomic.Uint64                          // how often something was removed
+	gone  atomic.Uint64                          // how often something was claimed, to be removed
 	back  atomic.Uint64                          // how often something was taken back
 }
 
@@ -147,7 +147,9 @@ func (c *sentences) put(r ledger.Review) {
 	c.note(r)
 }
 
-// claim is those of hs that nobody was told of. They are to be released.
+// claim is those of hs that nobody was told of. They are to be released. It counts
+// them before the ledger says that they go: whoever records afterwards that they are
+// needed sees that, and who did before keeps them.
 func (c *sentences) claim(hs []ledger.Held) (claimed []ledger.Held) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -155,6 +157,7 @@ func (c *sentences) claim(hs []ledger.Held) (claimed []ledger.Held) {
 		if s := c.of[h.Digest][h.Repo]; s != nil && !s.back && s.going == nil {
 			s.going = make(chan struct{})
 			claimed = append(claimed, h)
+			c.gone.Add(1)
 		}
 	}
 	return claimed
