@@ -72,16 +72,16 @@ func (s *Store) postponed(answers []ledger.Review) []ledger.Review {
 	return answers
 }
 
+// ErrNoMore says that what was condemned is so no more.
+var ErrNoMore = errors.New("it is condemned no more: it is gone, or something needs it after all")
+
 // TakeBack takes a condemned digest back, in every repository and its content, and
-// says in which: "" is the content. What is not condemned is in none.
+// says in which: "" is the content. What is not condemned is in none. What is being
+// removed is waited for, and is in none either; when that was all it is [ErrNoMore].
 func (s *Store) TakeBack(ctx context.Context, d digest.Digest) (repos []string, err error) {
-	s.sentences.mu.Lock()
-	for repo := range s.sentences.of[d] {
-		repos = append(repos, repo)
-	}
-	s.sentences.mu.Unlock()
-	for _, repo := range repos {
-		s.sentences.tell(repo, d, s.now)
+	repos, late := s.sentences.tellAll(d, s.now)
+	if late {
+		return nil, fmt.Errorf("take %s back: %w", d, ErrNoMore)
 	}
 	_, err = s.Told(ctx)
 	return repos, err

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -228,6 +230,50 @@ func TestAPublicationThatLookedBeforeContentWentMissesIt(t *testing.T) {
 		}
 		if tags := checkWhole(t, s); len(tags) > 0 {
 			t.Errorf("published: %v", tags)
+		}
+	})
+}
+
+// TestWhatGoesIsNotTakenBack asks for a manifest while its links in one of two
+// repositories go, and then while those in the last one do.
+func TestWhatGoesIsNotTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		goes := func() {}
+		s, hs := condemned(t, func(op, _ string) {
+			if op == "remove" {
+				goes()
+			}
+		}, "a", "b")
+		d := hs[0].Digest
+		for _, c := range []struct {
+			goes ledger.Held
+			want []string
+			err  error
+		}{{hs[0], []string{"b"}, nil}, {hs[1], nil, ErrNoMore}} {
+			var repos []string
+			var err error
+			var asking sync.WaitGroup
+			goes = sync.OnceFunc(func() {
+				asking.Go(func() { repos, err = s.TakeBack(t.Context(), d) })
+				synctest.Wait() // it waits for this removal
+			})
+			gone, removing := s.RemoveLinks(t.Context(), []ledger.Held{c.goes}, storetest.Now(), storetest.Now())
+			if removing != nil || len(gone) != 1 {
+				t.Fatalf("%d are gone, %v", len(gone), removing)
+			}
+			asking.Wait()
+			if !slices.Equal(repos, c.want) || !errors.Is(err, c.err) {
+				t.Errorf("%s goes: taken back in %q, %v, want %q, %v", c.goes, repos, err, c.want, c.err)
+			}
+			if c.err == nil { // it was taken back, and is condemned again
+				answer := ledger.Review{Held: hs[1], State: ledger.Condemned, Since: storetest.Now(), Due: storetest.Now(), Told: storetest.Now(), Left: storetest.Now()}
+				if done, err := s.Condemn(t.Context(), []ledger.Review{answer}, storetest.Now()); err != nil || len(done) != 1 {
+					t.Fatalf("%d are condemned, %v", len(done), err)
+				}
+			}
+		}
+		if repos, err := s.TakeBack(t.Context(), d); err != nil || len(repos) > 0 {
+			t.Errorf("what is not condemned: %q, %v", repos, err)
 		}
 	})
 }

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,6 +92,21 @@ func (c *sentences) tell(repo string, d digest.Digest, now func() time.Time) {
 	for c.takeBack(repo, d, now) {
 	}
 	c.mu.Unlock()
+}
+
+// tellAll is tell of a digest wherever it is condemned, and says where that is. It is
+// late when it had to wait, and nothing is condemned any more.
+func (c *sentences) tellAll(d digest.Digest, now func() time.Time) (repos []string, late bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	waits := func(repo string) bool { return c.takeBack(repo, d, now) }
+	for {
+		repos = slices.Collect(maps.Keys(c.of[d]))
+		if !slices.ContainsFunc(repos, waits) {
+			return repos, late && len(repos) == 0
+		}
+		late = true
+	}
 }
 
 // takeBack is again after it had to wait.
