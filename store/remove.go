@@ -163,18 +163,22 @@ func (s *Store) remove(ctx context.Context, hs []ledger.Held, now, asked time.Ti
 	return s.takeAll(ctx, deleting, now)
 }
 
+// takeAll stops when ctx ends: what it began to take is gone and recorded then, and the
+// rest goes the next time.
 func (s *Store) takeAll(ctx context.Context, deleting []ledger.Review, now time.Time) (gone []Removed, err error) {
 	var hs []ledger.Held
 	for _, r := range deleting {
-		size, err := s.take(ctx, r.Held)
+		size, err := s.take(context.WithoutCancel(ctx), r.Held)
 		if err != nil {
 			err = fmt.Errorf("remove %s: local registry: %w", r.Held, layout.Explain(err))
 		} else {
 			hs = append(hs, r.Held)
 		}
 		gone = append(gone, Removed{r.Held, size, !r.ForItself(), r.Why, err})
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	// They are gone: from here on the record is due even if ctx ends.
 	if err := s.ledger.RecordDeleted(context.WithoutCancel(ctx), hs, now); err != nil {
 		return gone, err
 	}

@@ -277,3 +277,27 @@ func TestWhatGoesIsNotTakenBack(t *testing.T) {
 		}
 	})
 }
+
+func TestARemovalThatIsCalledOffEndsWhatItBeganAndLeavesTheRestForTheNext(t *testing.T) {
+	end := func() {}
+	s, hs := condemned(t, func(op, _ string) {
+		if op == "remove" {
+			end()
+		}
+	}, "a", "b", "c")
+	ctx, cancel := context.WithCancel(t.Context())
+	end = cancel
+	gone, err := s.RemoveLinks(ctx, hs, storetest.Now(), storetest.Now())
+	if err != nil || len(gone) != 1 || gone[0].Held != hs[0] || gone[0].Err != nil {
+		t.Fatalf("gone: %+v, %v", gone, err)
+	}
+	for i, h := range hs {
+		known, err := s.Ledger().Linked(t.Context(), h.Repo, h.Digest)
+		if served := s.revision(h.Repo, h.Digest) == nil; err != nil || known != (i > 0) || served != known || s.isClaimed(h) {
+			t.Errorf("%s: the ledger has it: %v, %v; it is served: %v", h, known, err, served)
+		}
+	}
+	if gone, err = s.RemoveLinks(t.Context(), hs, storetest.Now(), storetest.Now()); err != nil || len(gone) != 2 {
+		t.Errorf("gone the next time: %+v, %v", gone, err)
+	}
+}
