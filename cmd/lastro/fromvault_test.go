@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"filippo.io/age"
 	"github.com/google/go-cmp/cmp"
 
 	"lastro/mirror/sample"
@@ -30,6 +32,20 @@ func lostBench(t *testing.T, vault func(t *testing.T) string) (b *bench, upstrea
 	return b, upstream, past
 }
 
+// encryptedFolder is a vault that a machine with its configuration may read.
+func encryptedFolder(t *testing.T) string {
+	t.Helper()
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(t.TempDir(), "vault.age")
+	if err := os.WriteFile(key, []byte(id.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("{name: main, to: 'file://%s', encrypt: [%s], identity: '${file:%s}'}", filepath.Join(t.TempDir(), "vault"), id.Recipient(), key)
+}
+
 // serveFrom starts the daemon with a vault.
 func (b *bench) serveFrom(t *testing.T, args ...string) (daemon *child, admin string) {
 	t.Helper()
@@ -39,7 +55,8 @@ func (b *bench) serveFrom(t *testing.T, args ...string) (daemon *child, admin st
 
 func TestAnEmptyMachineAnswersPullsOutOfAVault(t *testing.T) {
 	vaults := map[string]func(t *testing.T) string{
-		"a folder": nil,
+		"a folder":            nil,
+		"an encrypted folder": encryptedFolder,
 		"S3": func(t *testing.T) string {
 			return fmt.Sprintf("{name: main, to: 's3://backup/site', s3: {endpoint: %q, region: us-east-1, path-style: true, credentials: {access-key: access, secret-key: secretsecret}}}", startGateway(t, "backup"))
 		},
@@ -94,7 +111,17 @@ func (b *bench) changesNothing(t *testing.T) {
 }
 
 func TestAMachineThatIsRehydratedIsOneLikeAnyOther(t *testing.T) {
-	b, upstream, past := lostBench(t, nil)
+	for name, vault := range map[string]func(t *testing.T) string{"a folder": nil, "an encrypted folder": encryptedFolder} {
+		t.Run("from "+name, func(t *testing.T) {
+			t.Parallel()
+			rehydrates(t, vault)
+		})
+	}
+}
+
+func rehydrates(t *testing.T, vault func(t *testing.T) string) {
+	t.Helper()
+	b, upstream, past := lostBench(t, vault)
 	daemon, admin := b.serveFrom(t, "--rehydrate")
 	b.pulls(t, upstream.Expect()) // while it goes on
 	daemon.wait(t, `msg="rehydrated: jobs run from now on" vault=main .* failed=0`)
