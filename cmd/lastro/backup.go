@@ -64,8 +64,10 @@ func (c *cli) backupListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list [NAME]",
 		Short: "the snapshots of a vault",
-		Long:  "List prints the snapshots of a vault, the oldest first.",
-		Args:  takes(cobra.MaximumNArgs(1)),
+		Long: `List prints what a vault is (encrypted or not, how many daemons may back up to it,
+until when all of it is locked), and its snapshots, the oldest first. It reads two
+small objects of the vault, and needs no identity where that is encrypted.`,
+		Args: takes(cobra.MaximumNArgs(1)),
 		RunE: c.verb(func(ctx context.Context, s *site, args []string) error {
 			v, err := s.oneVault(ctx, args)
 			if err != nil {

@@ -85,12 +85,12 @@ func (p shownProbe) Print(w io.Writer) error {
 	if p.Left > 0 {
 		fmt.Fprintf(w, "%d objects of this try stay under %s until they can be removed: %v\n", p.Left, layout.DirProbe, p.why)
 	}
-	_, err := fmt.Fprintf(w, "mode: %s, recorded %s: %s\n", p.Mode, p.Proven.When.Format(time.RFC3339), p.means())
+	_, err := fmt.Fprintf(w, "mode: %s, recorded %s: %s\n", p.Mode, p.Proven.When.Format(time.RFC3339), meansMode(p.Mode))
 	return err
 }
 
-func (p shownProbe) means() string {
-	if p.Mode == layout.Strict {
+func meansMode(m layout.Mode) string {
+	if m == layout.Strict {
 		return "several daemons may back up to it"
 	}
 	return "let only one daemon back up to it: what one writes another may overwrite"

@@ -53,6 +53,9 @@ the bucket keeps, or missing rights, is listed, and the exit code is 3.`,
 			return err
 		}
 		r, err := s.prune(ctx, v, o)
+		if r.Vault == "" {
+			return err // it did not begin
+		}
 		return errors.Join(c.print(shownPrune(r)), pruneOutcome(r, err))
 	})
 	return cmd

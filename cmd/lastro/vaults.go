@@ -64,8 +64,16 @@ func printLocks(w io.Writer, r vault.Report) {
 // shownVault is the list of a vault's snapshots.
 type shownVault vault.Listing
 
-// Print lists the oldest snapshot first.
+// Print says what the vault is, and lists the oldest snapshot first.
 func (l shownVault) Print(w io.Writer) error {
+	is := "not encrypted"
+	if l.Encrypted {
+		is = "encrypted"
+	}
+	fmt.Fprintf(w, "vault %s at %s: %s; %s: %s\n", l.Vault, l.To, is, l.Mode, meansMode(l.Mode))
+	if !l.Locked.IsZero() {
+		fmt.Fprintf(w, "all that snapshots need is locked until %s at least\n", stamp(l.Locked))
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "SNAPSHOT\tTIME\tIMAGES\tBLOBS\tSIZE\tSIGNED\tVERIFIED\n")
 	for _, s := range l.Snapshots {

@@ -11,10 +11,14 @@ import (
 	"lastro/store/vault/layout"
 )
 
-// Listing is what a vault holds.
+// Listing is what a vault is and holds.
 type Listing struct {
-	Vault     string   `json:"vault"`
-	Snapshots []Listed `json:"snapshots"` // oldest first
+	Vault     string      `json:"vault"`
+	To        string      `json:"to"`
+	Encrypted bool        `json:"encrypted"`
+	Mode      layout.Mode `json:"mode"`                  // how many processes may change it at a time
+	Locked    time.Time   `json:"locked_until,omitzero"` // all that the snapshots need is locked at least until then; zero: not known
+	Snapshots []Listed    `json:"snapshots"`             // oldest first
 }
 
 // Listed is one snapshot in a listing.
@@ -32,11 +36,15 @@ type Listed struct {
 // List tells which snapshots there are. A vault that no backup has made yet is
 // ErrNoVault.
 func (v *Vault) List(ctx context.Context) (Listing, error) {
-	h, err := v.Heads(ctx)
+	c, err := v.Config(ctx)
 	if err != nil {
 		return Listing{}, fmt.Errorf("list vault %s: %w", v.Name, err)
 	}
-	list := Listing{Vault: v.Name, Snapshots: []Listed{}}
+	h, _, err := v.Head(ctx, c)
+	if err != nil {
+		return Listing{}, fmt.Errorf("list vault %s: %w", v.Name, err)
+	}
+	list := Listing{Vault: v.Name, To: v.Bucket.String(), Encrypted: c.Encrypted != nil, Mode: c.Mode(), Locked: h.Locked, Snapshots: []Listed{}}
 	for _, e := range h.Snapshots {
 		l := Listed{ID: e.ID, Time: e.Created, Images: e.Images, Blobs: e.Blobs, Bytes: e.Bytes, Signed: e.Signed != "", Store: e.Store}
 		if !e.Verified.IsZero() {
