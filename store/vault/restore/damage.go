@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 
@@ -18,7 +19,10 @@ func (r *restore) tell(ctx context.Context) {
 		return
 	}
 	config, _, _, err := r.Stored(ctx)
-	if err == nil && config.Mode() == layout.Strict {
+	if err == nil && config.Mode() != layout.Strict {
+		err = errors.New("another one may be writing it at this moment")
+	}
+	if err == nil {
 		err = r.ChangeHead(ctx, config, func(h *layout.Head) error {
 			h.Damaged = slices.Concat(h.Damaged, slices.DeleteFunc(slices.Sorted(maps.Keys(r.broken)), func(d digest.Digest) bool { return slices.Contains(h.Damaged, d) }))
 			return nil
