@@ -227,6 +227,54 @@ func TestWhatIsNotAsItWasSealedIsDamaged(t *testing.T) {
 	}
 }
 
+func TestALengthThatNothingHasIsRefusedBeforeAnythingIsRead(t *testing.T) {
+	id := newIdentity(t)
+	s := open(t, id.String(), id.Recipient().String())
+	for _, size := range sizes {
+		data := sealed(t, s, content(size))
+		chunks := len(data) - size - 16*max(1, (size+chunk-1)/chunk) // where they begin
+		for n := chunks; n <= len(data); n++ {
+			of := n - chunks // so long are the chunks
+			full, rest := of/(chunk+16), of%(chunk+16)
+			// The last one has a tag, and is empty only if it is the first.
+			want := full > 0 && rest == 0 || rest > 16 || full == 0 && rest == 16
+			if near := rest < 40 || rest > chunk || n == len(data); !near {
+				continue
+			}
+			from := &ranges{data: data[:n]}
+			r, got, err := s.Open(from.get, 0)
+			switch {
+			case !want && !errors.Is(err, seal.ErrDamaged):
+				t.Errorf("%d of the bytes of %d: size %d, %v", of, size, got, err)
+			case want && (err != nil || got != int64(of-16*(full+min(rest, 1)))):
+				t.Errorf("%d of the bytes of %d: size %d, %v", of, size, got, err)
+			}
+			if err == nil {
+				_ = r.Close()
+			}
+		}
+	}
+}
+
+func TestAContentThatChangesItsLengthWhileItIsOpenedIsDamaged(t *testing.T) {
+	id := newIdentity(t)
+	s := open(t, id.String(), id.Recipient().String())
+	data := sealed(t, s, content(3*chunk))
+	for _, more := range []int64{-1, 1} {
+		from := &ranges{data: data}
+		_, _, err := s.Open(func(offset int64) (io.ReadCloser, int64, error) {
+			body, length, err := from.get(offset)
+			if offset > 0 {
+				length += more
+			}
+			return body, length, err
+		}, 2*chunk)
+		if !errors.Is(err, seal.ErrDamaged) {
+			t.Errorf("%+d bytes: got %v, want %v", more, err, seal.ErrDamaged)
+		}
+	}
+}
+
 func TestAHeaderWithoutEndIsNotReadToItsEnd(t *testing.T) {
 	id := newIdentity(t)
 	from := &ranges{data: bytes.Repeat([]byte("x\n"), 1<<20)}
