@@ -243,6 +243,32 @@ func TestWhoHasNoIdentityIsToldSo(t *testing.T) {
 	}
 }
 
+// TestTheRecordThatIsKeptIsThatOfTheNewestSnapshot has the newest one forgotten and its
+// history pruned by another machine. The one before has the same images: who cannot read
+// its record does not take the one that is kept for it.
+func TestTheRecordThatIsKeptIsThatOfTheNewestSnapshot(t *testing.T) {
+	s := newSealing(t)
+	st := newStore(t, s.clock)
+	publish(t, st, "r", "1", plain("one"))
+	publish(t, st, "r", "2", plain("two"))
+	first := backup(t, s.writer(t), st)
+	publish(t, st, "r", "1", plain("two"))
+	publish(t, st, "r", "1", plain("one"))
+	second := backup(t, s.writer(t), st)
+	h := headOf(t, s.dir)
+	if len(h.Snapshots) != 2 || h.Snapshots[0].Root != h.Snapshots[1].Root || second.NewBlobs == 0 {
+		t.Fatalf("the second backup sent %d contents, and the head says %+v", second.NewBlobs, h.Snapshots)
+	}
+	forget(t, s.reader(t), second.Snapshot)
+	if r := pruneBy(t, s.reader(t), st, atOnce); r.Removed == 0 {
+		t.Fatalf("nothing was removed: %+v", r)
+	}
+	third := backup(t, s.writer(t), st)
+	wantSound(t, s.reader(t), first.Snapshot)
+	wantSound(t, s.reader(t), third.Snapshot)
+	restoresTo(t, s.reader(t), s.clock, third.Snapshot, stateOf(t, st))
+}
+
 func TestAnotherIdentityReadsNothingAndFindsNoFault(t *testing.T) {
 	s := newSealing(t)
 	st := newStore(t, s.clock)
