@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -133,4 +134,52 @@ func (stopping) String() string { return "stops" }
 func (s stopping) Fetch(ctx context.Context, _ []string, _ Content) (io.ReadCloser, error) {
 	s.cancel()
 	return nil, ctx.Err()
+}
+
+// breaking is a bucket whose connection breaks after the first byte.
+type breaking struct{ bucket.Bucket }
+
+var errReset = errors.New("connection reset")
+
+func (b breaking) Get(ctx context.Context, key string, offset int64) (io.ReadCloser, bucket.Info, error) {
+	body, info, err := b.Bucket.Get(ctx, key, offset)
+	if err != nil {
+		return nil, info, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(io.LimitReader(body, 1), iotest.ErrReader(errReset)), body}, info, nil
+}
+
+func TestWhatCannotBeReadToItsEndIsNotDamagedByThat(t *testing.T) {
+	right := []byte("right")
+	c, dir := vaultIn(t, nil)
+	d := damaged(right)
+	if err := c.Bucket.Replace(t.Context(), layout.BlobKey(d.Digest), bucket.Object{Size: 5, Digest: d.Digest, Content: bytes.NewReader(right)}); err != nil {
+		t.Fatal(err)
+	}
+	before := c.Bucket
+	c.Bucket = breaking{before}
+	source, err := New(c, Options{Others: []Source{other("right")}}).Repair(t.Context(), d)
+	if source != "" || !errors.Is(err, errReset) {
+		t.Errorf("got %q, %v, want %v", source, err, errReset)
+	}
+	// Nor is a source that breaks off said to have other bytes.
+	c.Bucket = before
+	if err := os.Remove(filepath.Join(dir, layout.BlobKey(d.Digest))); err != nil {
+		t.Fatal(err)
+	}
+	_, err = New(c, Options{Others: []Source{broken{}}}).Repair(t.Context(), d)
+	if none, ok := errors.AsType[*NoSourceError](err); !ok || !errors.Is(none.Tried[0].Err, errReset) {
+		t.Errorf("got %v", err)
+	}
+}
+
+type broken struct{}
+
+func (broken) String() string { return "broken" }
+
+func (broken) Fetch(context.Context, []string, Content) (io.ReadCloser, error) {
+	return io.NopCloser(iotest.ErrReader(errReset)), nil
 }
