@@ -20,7 +20,11 @@ func (c *cli) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "is the mirror complete, as of when, and can it be restored",
-		Args:  takes(cobra.NoArgs),
+		Long: `Status says how complete the mirror is, as of when, whether one could restore now,
+and what is wrong. It asks no upstream and no vault: it says what the last runs found.
+Only where the registry is empty and has saved nothing it looks into the vaults, for
+five seconds each at most, and says what a restore would bring back.`,
+		Args: takes(cobra.NoArgs),
 		RunE: c.verb(func(ctx context.Context, s *site, _ []string) error {
 			st, err := s.status(ctx)
 			if err != nil {
@@ -46,7 +50,7 @@ type status struct {
 	OldestInVaults *time.Time `json:"oldest_unread_in_vaults"` // the same of what verifications of vaults have left
 
 	Vaults     []vaultStatus `json:"vaults"`
-	Restorable string        `json:"restorable"` // yes; no: nothing was saved from here yet; in doubt: what was found last speaks against each vault
+	Restorable string        `json:"restorable"` // yes; no: nothing was saved from here yet, and an empty registry knows of no vault to be restored from; in doubt: what was found last speaks against each vault
 
 	FromVault *servedStatus `json:"from_vault"` // what a daemon with --from-vault answers out of; null: it serves its own
 
@@ -78,6 +82,10 @@ func (s *site) status(ctx context.Context) (status, error) {
 			return st, err
 		}
 	}
+	if err := s.lookForOthers(ctx, &st); err != nil {
+		return st, err
+	}
+	st.unsavedProblems()
 	st.Restorable = st.restorable()
 	if err := s.collectStatus(ctx, &st); err != nil {
 		return st, err

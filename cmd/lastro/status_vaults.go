@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -24,7 +25,10 @@ type vaultStatus struct {
 	Drilled      *time.Time `json:"drilled"`       // when a drill last found no problem
 	RTOSeconds   *int64     `json:"rto_seconds"`
 	Unread       string     `json:"unread,omitempty"` // why it is not verified, drilled and pruned from here
+	Found        *time.Time `json:"found,omitempty"`  // time of the newest snapshot in it, which was looked at because this registry is empty and has none of its own
 	Doubts       []string   `json:"doubts"`           // what the last verification and the last drill found against restoring from it
+
+	unsaved bool // nobody tried to save to it from here
 }
 
 func (s *site) vaultStatus(ctx context.Context, name string, st *status) error {
@@ -63,10 +67,60 @@ func (s *site) backupStatus(ctx context.Context, v *vaultStatus, st *status) err
 		st.problem("vault %s: the last backup ended with: %s", v.Name, job.Err)
 	case len(saved.Failed) > 0:
 		st.problem("vault %s: %d images are not in the newest snapshot as they are here (lastro backup %s)", v.Name, len(saved.Failed), v.Name)
-	case v.Newest == nil:
-		st.problem("vault %s: nothing was saved from here yet (lastro backup %s; lastro backup list %s says what is there)", v.Name, v.Name, v.Name)
+	}
+	v.unsaved = job.Err == "" && v.Newest == nil
+	return nil
+}
+
+// lookTime is how long a look at a vault may take for a status.
+const lookTime = 5 * time.Second
+
+// lookForOthers looks into the vaults where there is nothing to tell of: an empty
+// registry is a new one, or the one that is to be restored.
+func (s *site) lookForOthers(ctx context.Context, st *status) error {
+	if st.best() != nil {
+		return nil
+	}
+	for _, err := range s.ledger().Repositories(ctx) {
+		return err // it is not empty
+	}
+	for i := range st.Vaults {
+		found, err := s.found(ctx, st.Vaults[i].Name)
+		if err != nil {
+			st.problem("%v", err)
+		}
+		st.Vaults[i].Found = found
 	}
 	return nil
+}
+
+func (st *status) unsavedProblems() {
+	for _, v := range st.Vaults {
+		switch {
+		case v.unsaved && v.Found != nil:
+			st.problem("vault %s: has a backup, and this registry is empty: restore it before a backup is made from here (lastro restore --dry-run --from %s)", v.Name, v.Name)
+		case v.unsaved:
+			st.problem("vault %s: nothing was saved from here yet (lastro backup %s; lastro backup list %s says what is there)", v.Name, v.Name, v.Name)
+		}
+	}
+}
+
+// found is when the newest snapshot in a vault was made; nil: there is none.
+func (s *site) found(ctx context.Context, name string) (*time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	v, err := s.vault(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	list, err := v.List(ctx)
+	if errors.Is(err, vault.ErrNoVault) || err == nil && len(list.Snapshots) == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return known(list.Snapshots[len(list.Snapshots)-1].Time), nil
 }
 
 // newest is when the newest snapshot was made that this registry knows of: it has saved
@@ -196,8 +250,24 @@ func (v *vaultStatus) better(than *vaultStatus) bool {
 	return v.Newest.After(*than.Newest)
 }
 
+// waiting is the vault that an empty registry is to be restored from: one that can be
+// read from here, and of several that with the newest snapshot. Nil: none is known.
+func (st status) waiting() (best *vaultStatus) {
+	for i := range st.Vaults {
+		v := &st.Vaults[i]
+		if v.Found == nil || best != nil && (v.Unread != "" || best.Unread == "" && !v.Found.After(*best.Found)) {
+			continue
+		}
+		best = v
+	}
+	return best
+}
+
 func (st status) restorable() string {
-	switch best := st.best(); {
+	best, waiting := st.best(), st.waiting()
+	switch {
+	case best == nil && waiting != nil && waiting.Unread == "":
+		return "yes"
 	case best == nil:
 		return "no"
 	case len(best.Doubts) > 0:
@@ -208,11 +278,17 @@ func (st status) restorable() string {
 
 // restore is the line about it.
 func (st status) restore() string {
-	best := st.best()
-	if best == nil {
+	best, waiting := st.best(), st.waiting()
+	switch {
+	case best != nil:
+		return fmt.Sprintf("%s: from vault %s, the backup of %s (%s), %s", st.Restorable, best.Name, stamp(*best.Newest), st.ago(*best.Newest), strings.Join(st.proofs(best), ", "))
+	case waiting == nil:
 		return "no: nothing was saved from here yet"
+	case waiting.Unread != "":
+		return fmt.Sprintf("no: this registry is empty, and vault %s has a backup of %s (%s) that this machine cannot read: set backup[].identity", waiting.Name, stamp(*waiting.Found), st.ago(*waiting.Found))
 	}
-	return fmt.Sprintf("%s: from vault %s, the backup of %s (%s), %s", st.Restorable, best.Name, stamp(*best.Newest), st.ago(*best.Newest), strings.Join(st.proofs(best), ", "))
+	return fmt.Sprintf("%s: this registry is empty, and vault %s has a backup of %s (%s): lastro restore --dry-run --from %s, or lastro serve --from-vault %s",
+		st.Restorable, waiting.Name, stamp(*waiting.Found), st.ago(*waiting.Found), waiting.Name, waiting.Name)
 }
 
 func (st status) ago(t time.Time) string { return humanize.RelTime(t, st.now, "ago", "from now") }
