@@ -162,6 +162,7 @@ func (b *backup) begin(ctx context.Context) (err error) {
 	if err := b.Ready(); err != nil {
 		return err
 	}
+	b.hidden = b.NamesWereLost()
 	if err := b.look(ctx); err != nil {
 		return err
 	}
@@ -207,7 +208,7 @@ func (b *backup) findParent(ctx context.Context, h layout.Head) error {
 	s, err := b.Trusted(ctx, newest)
 	if kind, ok := unreadable(err); ok {
 		b.Log.Warn("the record of the newest snapshot cannot be used: the history is sent again, and what the vault holds is asked for blob by blob", "snapshot", newest.ID, "kind", kind, "err", err)
-		b.hidden = !errors.Is(err, ErrNoIdentity)
+		b.hidden = b.hidden || !errors.Is(err, ErrNoIdentity)
 		return nil
 	}
 	if err == nil {

@@ -218,14 +218,10 @@ func (w *wholeVault) damageMany(t *testing.T, seed uint64, runs int) {
 			t.Fatal(err)
 		}
 		random := rand.New(rand.NewPCG(seed+i, 3))
-		x := w.corrupt(t, dir, random)
-		if w.isNoticed(t, dir, x, random) {
+		if w.damageOne(t, dir, random, seed+i) {
 			found++
 		} else {
 			harmless++
-		}
-		if t.Failed() {
-			t.Fatalf("%s\nrun it again with -corrupt-seed %d -corruptions 2", x, seed+i)
 		}
 		if err := os.RemoveAll(filepath.Dir(dir)); err != nil {
 			t.Fatal(err)
@@ -235,6 +231,22 @@ func (w *wholeVault) damageMany(t *testing.T, seed uint64, runs int) {
 		}
 	}
 	t.Logf("%d damages from seed %d: %d found, %d without harm", runs, seed, found, harmless)
+}
+
+// damageOne is isNoticed after a damage, and tells which it was if anything is wrong.
+func (w *wholeVault) damageOne(t *testing.T, dir string, random *rand.Rand, seed uint64) bool {
+	t.Helper()
+	x := w.corrupt(t, dir, random)
+	defer func() {
+		if t.Failed() {
+			t.Logf("%s\nrun it again with -corrupt-seed %d -corruptions 2", x, seed)
+		}
+	}()
+	noticed := w.isNoticed(t, dir, x, random)
+	if t.Failed() {
+		t.FailNow()
+	}
+	return noticed
 }
 
 // isNoticed tells whether a verification finds a damage, and wants it to if it does

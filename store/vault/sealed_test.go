@@ -497,6 +497,37 @@ func TestWhatIsLostOfASealedVaultIsMadeAgain(t *testing.T) {
 	}
 }
 
+// TestTheKeyOfTheNamesIsMadeAgainByWhoCannotRead loses it while a manifest is damaged:
+// nobody but this daemon could find that out meanwhile.
+func TestTheKeyOfTheNamesIsMadeAgainByWhoCannotRead(t *testing.T) {
+	manifest := plain("a-1-moved", sharedLayer()).root.desc.Digest
+	for name, lose := range map[string]func(t *testing.T, s *sealing, key string){
+		"it is lost":    func(t *testing.T, _ *sealing, key string) { mustRemove(t, key) },
+		"it is cut off": func(t *testing.T, _ *sealing, key string) { cutShort(t, key) },
+		"it is where a manifest was, which is gone": func(t *testing.T, s *sealing, key string) {
+			if err := os.Rename(key, s.file(t, manifest)); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSealing(t)
+			st := newStore(t, s.clock)
+			sample(t, st)
+			backup(t, s.writer(t), st)
+			lose(t, s, filepath.Join(s.dir, files(t, s.dir, layout.DirKeys)[0]))
+			if _, err := s.reader(t).Verify(t.Context(), "", nil); err == nil {
+				t.Error("a verification without the key finds nothing wrong")
+			}
+			backup(t, s.writer(t), st)
+			wantSound(t, s.reader(t), "")
+			if same := backup(t, s.writer(t), st); same.NewBlobs != 0 || same.Requests > 10 {
+				t.Errorf("with nothing new: got %d new blobs by %d requests, want none by ten at most", same.NewBlobs, same.Requests)
+			}
+		})
+	}
+}
+
 func TestADrillOfASealedVault(t *testing.T) {
 	s := newSealing(t)
 	st := newStore(t, s.clock)

@@ -29,6 +29,7 @@ type Sealed struct {
 	mu    sync.Mutex
 	vault string // its id
 	lost  bool   // the key is not to be had from the vault
+	made  bool   // it was lost there, and was stored again
 	names atomic.Pointer[seal.Names]
 }
 
@@ -165,7 +166,8 @@ func (v *Catalog) storedNames(ctx context.Context, id string, kept *seal.Names) 
 	return names, err
 }
 
-// mendNames stores the key again if it was found lost.
+// mendNames stores the key again if it is lost there: without it nobody who has but the
+// identity finds anything.
 func (v *Catalog) mendNames(ctx context.Context) error {
 	s := v.Sealed
 	if s == nil {
@@ -174,15 +176,41 @@ func (v *Catalog) mendNames(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	names := s.names.Load()
-	if !s.lost || names == nil {
+	if names == nil {
+		return nil
+	}
+	key := layout.NamesKey(names.ID())
+	if !s.Opens() { // who does has read it
+		info, err := v.Bucket.Head(ctx, key)
+		if _, damaged := Damage(err); err != nil && !damaged {
+			return err
+		}
+		s.lost = err != nil || !v.Fits(info.Size, int64(len(names.Text())))
+	}
+	if !s.lost {
 		return nil
 	}
 	data, err := s.SealBytes(names.Text())
 	if err == nil {
-		err = v.Bucket.Replace(ctx, layout.NamesKey(names.ID()), bucket.Bytes(data))
+		err = v.Bucket.Replace(ctx, key, bucket.Bytes(data))
 	}
-	s.lost = err != nil
-	return err
+	if err != nil {
+		return err
+	}
+	v.Log.Warn("the key that names the contents of the vault was lost there, and is stored again", "vault", v.Name, "key", key)
+	s.lost, s.made = false, true
+	return nil
+}
+
+// NamesWereLost reports whether a ConfigOrNew has stored the key again that names the
+// contents. Meanwhile nobody who had but the identity could verify anything.
+func (v *Catalog) NamesWereLost() bool {
+	if v.Sealed == nil {
+		return false
+	}
+	v.Sealed.mu.Lock()
+	defer v.Sealed.mu.Unlock()
+	return v.Sealed.made
 }
 
 // newNames draws a key for a vault that is being made, and stores it.
