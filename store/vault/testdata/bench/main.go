@@ -9,7 +9,7 @@
 // bucket of its own for each contender and round; its processor time is not counted,
 // nor that of making the images. rclone and restic are the system's, with eight
 // transfers at once. The floor reads every blob, hashes it and puts it with one
-// request, eight at once, and does nothing else.
+// request, and gets, hashes, writes and syncs it, eight at once; it does nothing else.
 //
 // Each contender backs up, backs up again with nothing new, and restores into an empty
 // folder, which must have as many blobs of as many bytes afterwards. What the tables
@@ -44,6 +44,7 @@ func main() {
 	contenders := flag.String("contenders", "floor,lastro,rclone,restic", "which")
 	make := flag.String("make", "", "only fill this data folder")
 	put := flag.String("put", "", "only put the blobs of a registry at this address, the floor")
+	get := flag.String("get", "", "only get the blobs of a registry from this address into another, the floor")
 	flag.Parse()
 	if *blobs > 0 { // a config and a manifest beside the layers
 		b.fill = filling{images: *blobs / 50, layers: 48, bytes: 1 << 10}
@@ -56,6 +57,8 @@ func main() {
 		err = b.fill.into(ctx, *make)
 	case *put != "":
 		err = floor(ctx, flag.Arg(0), *put)
+	case *get != "":
+		err = floorBack(ctx, flag.Arg(0), *get, flag.Arg(1))
 	default:
 		err = b.run(ctx, strings.Split(*contenders, ","))
 	}
