@@ -204,6 +204,9 @@ func (r retaining) repository(ctx context.Context, repo string) error {
 
 func shownDecision(d retention.Decision, refused bool) retainDecision {
 	shown := retainDecision{Repo: d.Repo, Tag: d.Tag, Digest: digest.Digest(d.Digest), Remove: d.Remove && !refused, Reasons: d.Reasons}
+	if d.Remove && refused {
+		shown.Reasons = append([]string{"max-removals keeps it, and it would go otherwise"}, d.Reasons...)
+	}
 	if !d.Until.IsZero() {
 		shown.Until = new(d.Until.UTC())
 	}
