@@ -134,12 +134,13 @@ func (x *exporter) vaults(ctx context.Context) error {
 		names = append(names, name)
 	}
 	for _, name := range names {
-		err := x.each(ctx, inside(bucketHeld, name), func(k, _ []byte) (fact, error) {
-			d, err := lastDigest(k)
-			return fact{Held: &stored{name, d}}, err
-		})
-		if err != nil {
-			return fmt.Errorf("what vault %s holds: %w", name, err)
+		for d, err := range x.AllHeld(ctx, name) {
+			if err == nil {
+				err = x.write(fact{Held: &stored{name, d}})
+			}
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -41,6 +42,32 @@ func readHeld(tx *bolt.Tx, vault string, ds []digest.Digest, held map[digest.Dig
 		}
 	}
 	return nil
+}
+
+// AllHeld yields what the bucket of a vault is known to hold.
+func (l *Ledger) AllHeld(ctx context.Context, vault string) iter.Seq2[digest.Digest, error] {
+	scan := file.Scan[digest.Digest]{
+		Bucket: func(tx *bolt.Tx) (*bolt.Bucket, error) {
+			if b := tx.Bucket([]byte(bucketHeld)).Bucket([]byte(vault)); b != nil {
+				return b, nil
+			}
+			return nil, errNone
+		},
+		Decode: func(_ *bolt.Tx, k, _ []byte) (digest.Digest, error) { return lastDigest(k) },
+	}
+	return func(yield func(digest.Digest, error) bool) {
+		for d, err := range scan.All(ctx, l.file) {
+			if errors.Is(err, errNone) {
+				return
+			}
+			if err != nil {
+				err = fmt.Errorf("what vault %s holds: %w", vault, err)
+			}
+			if !yield(d, err) {
+				return
+			}
+		}
+	}
 }
 
 // RecordHeld records that the bucket of a vault holds the digests. It is to be

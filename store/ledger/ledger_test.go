@@ -200,6 +200,14 @@ func TestHeldIsKnownPerVault(t *testing.T) {
 		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("vault %s: %s", c.vault, diff)
 		}
+		all := map[digest.Digest]bool{}
+		for d, err := range l.AllHeld(t.Context(), c.vault) {
+			must(t, err)
+			all[d] = true
+		}
+		if diff := cmp.Diff(c.want, all); diff != "" {
+			t.Errorf("all of vault %s: %s", c.vault, diff)
+		}
 	}
 	must(t, l.ForgetHeld(t.Context(), "main"))
 	must(t, l.ForgetHeld(t.Context(), "none"))
