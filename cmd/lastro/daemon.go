@@ -42,7 +42,7 @@ func (d *daemon) jobs(cfg *configs.Config) []schedule.Job {
 		}})
 	}
 	for _, b := range cfg.Backup {
-		if b.Verify.Every.Never() || unread(b) != "" {
+		if b.Verify.Every.Never() {
 			continue
 		}
 		jobs = append(jobs, schedule.Job{Name: jobVerify + b.Name, Next: b.Verify.Every.Next, Run: func(ctx context.Context) error {
@@ -161,7 +161,8 @@ func (d *daemon) afterFirst(ctx context.Context, v *vault.Vault) error {
 	return nil
 }
 
-// scheduledVerify reads the part of a vault that is longest unread.
+// scheduledVerify reads the part of a vault that is longest unread. Of one that it
+// cannot read it looks for what it sent there.
 func (d *daemon) scheduledVerify(ctx context.Context, b configs.Backup) error {
 	v, err := d.site.vault(ctx, b.Name)
 	if err != nil {
@@ -170,7 +171,11 @@ func (d *daemon) scheduledVerify(ctx context.Context, b configs.Backup) error {
 	if err := d.afterFirst(ctx, v); err != nil {
 		return err
 	}
-	all, err := d.site.verifyAll(ctx, v, vault.VerifyOptions{All: true, Parts: b.Verify.Part, Repair: d.site.repairs(b.Name)}, nil)
+	o := vault.VerifyOptions{All: true, Parts: b.Verify.Part, Repair: d.site.repairs(b.Name)}
+	if unread(b) != "" {
+		o = vault.VerifyOptions{List: true}
+	}
+	all, err := d.site.verifyAll(ctx, v, o, nil)
 	if err != nil {
 		return err
 	}
@@ -185,7 +190,7 @@ func (d *daemon) scheduledVerify(ctx context.Context, b configs.Backup) error {
 	problems, found := counts(all)
 	d.log.Info("verify done", "job", jobVerify+b.Name, "part", all.Part, "parts", all.Parts, "snapshots", len(all.Snapshots), "requests", all.Requests, "problems", problems, "repaired", found-problems)
 	if problems > 0 {
-		return fmt.Errorf("%d problems are left: run lastro backup verify --all --repair %s, which says what each needs", problems, b.Name)
+		return fmt.Errorf("%d problems are left: %s", problems, mending(b.Name, unread(b) != ""))
 	}
 	return nil
 }

@@ -212,6 +212,38 @@ func TestTheDaemonReadsItsVaultsBack(t *testing.T) {
 	b.run(t, exitDone, "backup", "verify", "second", "--read", "1/1")
 }
 
+// TestTheDaemonLooksForWhatItSentToAVaultThatItCannotRead loses a content there.
+func TestTheDaemonLooksForWhatItSentToAVaultThatItCannotRead(t *testing.T) {
+	dir := t.TempDir()
+	b, _, _, _ := checkedBench(t, "  - {name: second, to: 'file://"+dir+"/vault', every: never, encrypt: [age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj]}\ncheck: {every: never}\n")
+	b.run(t, exitDone, "check", "--repair", "--read", "1/1")
+	b.run(t, exitDone, "backup", "second")
+	blobs, err := filepath.Glob(filepath.Join(dir, "vault/blobs/*/*"))
+	if err != nil || len(blobs) == 0 {
+		t.Fatal(blobs, err)
+	}
+	if err := os.Remove(blobs[0]); err != nil {
+		t.Fatal(err)
+	}
+	daemon := start(t, b.command(t, "serve", "--log-level", "info"))
+	admin := daemon.wait(t, `msg="lastro serves".* admin=(\S+)`)[1]
+	daemon.wait(t, `msg="problem in a vault" job="verify second" .*kind=missing .*next="lastro backup second sends again what is here"`)
+	daemon.wait(t, `msg="verify done" job="verify second" .* problems=1 repaired=0`)
+	_, metrics := get(t, "http://"+admin+"/metrics")
+	if !strings.Contains(metrics, "\n"+`lastro_vault_problems{vault="second"} 1`) || strings.Contains(metrics, `lastro_vault_oldest_unread_seconds{vault="second"}`) {
+		t.Errorf("/metrics:\n%s", metrics)
+	}
+	var st status
+	b.read(t, &st, "status")
+	if !slices.ContainsFunc(st.Problems, func(p string) bool {
+		return p == "vault second: the last verify found 1 problems (lastro backup second sends again what is here)"
+	}) {
+		t.Errorf("%q", st.Problems)
+	}
+	b.run(t, exitDone, "backup", "second")
+	b.run(t, exitDone, "backup", "verify", "second", "--list")
+}
+
 // TestWhatNobodyCanRepairIsSaid has lost a manifest everywhere: there is no source.
 func TestWhatNobodyCanRepairIsSaid(t *testing.T) {
 	dir := t.TempDir()

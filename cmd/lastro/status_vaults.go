@@ -186,7 +186,7 @@ func (s *site) pruneStatus(ctx context.Context, v *vaultStatus, st *status) erro
 func (v *vaultStatus) doubt(st *status, what string, job ledger.Job, problems int) {
 	found := fmt.Sprintf("the last %s ended with: %s", what, job.Err)
 	if problems > 0 {
-		found = fmt.Sprintf("the last %s found %d problems (lastro backup verify --all --repair %s)", what, problems, v.Name)
+		found = fmt.Sprintf("the last %s found %d problems (%s)", what, problems, mending(v.Name, v.Unread != ""))
 	}
 	short := job.Ended.Before(job.Started)
 	late := v.Newest == nil || job.Ended.After(*v.Newest)
@@ -198,12 +198,20 @@ func (v *vaultStatus) doubt(st *status, what string, job ledger.Job, problems in
 	}
 }
 
+// mending is what to run against problems in a vault.
+func mending(name string, unread bool) string {
+	if unread {
+		return "lastro backup " + name + " sends again what is here"
+	}
+	return "lastro backup verify --all --repair " + name
+}
+
 // unread says why jobs that read a vault do not run here; "": they do.
 func unread(b configs.Backup) string {
 	if len(b.Encrypt) == 0 || b.Identity != "" {
 		return ""
 	}
-	return "it is encrypted, and this machine has no identity to read it: verify, drill and prune it where there is one"
+	return "it is encrypted, and this machine has no identity to read it: what was sent there is only looked for by name and length; verify, drill and prune it where there is one"
 }
 
 // reads refuses to begin what cannot be done here, which then is no fault of the vault.

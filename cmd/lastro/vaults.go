@@ -183,11 +183,15 @@ func found(left, all int) string {
 // verifyAll verifies several snapshots, or a part, as one run of the vault's
 // verification.
 func (s *site) verifyAll(ctx context.Context, v *vault.Vault, o vault.VerifyOptions, p mirror.Progress) (all vault.VerifiedAll, err error) {
+	look := func() (vault.VerifiedAll, error) { return v.VerifyAll(ctx, o, p) }
 	if err := s.reads(v); err != nil {
-		return all, err
+		if !o.List {
+			return all, err
+		}
+		look = func() (vault.VerifiedAll, error) { return v.VerifyKnown(ctx, s.store) }
 	}
 	err = s.record(ctx, jobVerify+v.Name, func() (runResult, error) {
-		all, err = v.VerifyAll(ctx, o, p)
+		all, err = look()
 		if err != nil {
 			return runResult{}, err
 		}

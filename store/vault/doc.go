@@ -45,7 +45,7 @@
 //     them before it is sent, names of objects included (package seal), and a vault
 //     that was not made so is refused. Who has no identity reads the head, and for the
 //     rest what this machine has kept; what in the vault he cannot compare he takes for
-//     right if its length can be.
+//     right if its length can be. He verifies by a listing what he has sent.
 //   - What a bucket holds is bounded when it is read, and what goes beyond is named
 //     with the vault and the object: a manifest has at most 8 MiB, a record or an
 //     index of ours 64 MiB; indexes lie at most sixteen deep inside each other; the

@@ -2,12 +2,15 @@ package vault_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -17,10 +20,12 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lastro/store"
+	"lastro/store/ledger"
 	"lastro/store/vault"
 	"lastro/store/vault/bucket"
 	"lastro/store/vault/layout"
 	"lastro/store/vault/seal"
+	"lastro/store/vault/verify"
 )
 
 // sealing is a vault that is sealed, and the machines that use it.
@@ -525,6 +530,101 @@ func TestTheKeyOfTheNamesIsMadeAgainByWhoCannotRead(t *testing.T) {
 				t.Errorf("with nothing new: got %d new blobs by %d requests, want none by ten at most", same.NewBlobs, same.Requests)
 			}
 		})
+	}
+}
+
+// TestWhoCannotReadFindsWhatIsLostOfWhatHeSent loses contents of images and documents of
+// the vault's own. What is not here any more is looked for as well.
+func TestWhoCannotReadFindsWhatIsLostOfWhatHeSent(t *testing.T) {
+	s := newSealing(t)
+	st := newStore(t, s.clock)
+	sample(t, st)
+	r := backup(t, s.writer(t), st)
+	shown, err := s.reader(t).Show(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.writer(t).VerifyKnown(t.Context(), st)
+	if err != nil || all.Left() > 0 || all.Level != "list" || all.Blobs < r.Blobs || all.ByLength.Blobs != all.Blobs || all.Bytes == 0 || all.Snapshots[0].Snapshot != r.Snapshot {
+		t.Fatalf("got %+v, %v, want nothing wrong in %d blobs at least", all, err, r.Blobs)
+	}
+	lost := map[digest.Digest]func(t *testing.T, file string){
+		sharedLayer().desc.Digest:                          mustRemove,
+		plain("a-1-moved", sharedLayer()).root.desc.Digest: cutShort,
+		shown.Repositories[0].Index.Digest:                 mustRemove,
+		shown.Root.Digest:                                  mustRemove,
+	}
+	for d, lose := range lost {
+		lose(t, s.file(t, d))
+	}
+	all, err = s.writer(t).VerifyKnown(t.Context(), st)
+	kinds := map[digest.Digest]string{}
+	for _, p := range all.Snapshots[0].Problems {
+		kinds[p.Digest] = p.Kind
+		if !strings.Contains(p.Next, "lastro backup main") {
+			t.Errorf("got %+v", p)
+		}
+	}
+	want := map[digest.Digest]string{
+		sharedLayer().desc.Digest: "missing", shown.Repositories[0].Index.Digest: "missing", shown.Root.Digest: "missing",
+		plain("a-1-moved", sharedLayer()).root.desc.Digest: "corrupt",
+	}
+	if diff := cmp.Diff(want, kinds); diff != "" || err != nil || all.ByLength.Blobs != all.Blobs-4 {
+		t.Errorf("%v %s", err, diff)
+	}
+	if n := len(headOf(t, s.dir).Damaged); n != 4 {
+		t.Errorf("the head names %d damaged contents, want 4", n)
+	}
+	if r := backup(t, s.writer(t), st); len(r.Failed) > 0 {
+		t.Errorf("got %+v", r)
+	}
+	if all, err = s.writer(t).VerifyKnown(t.Context(), st); err != nil || all.Left() > 0 {
+		t.Errorf("got %+v, %v", all, err)
+	}
+	wantSound(t, s.reader(t), "")
+}
+
+// listHook does something before the blobs are listed.
+type listHook struct {
+	bucket.Bucket
+	before func()
+}
+
+func (l listHook) List(ctx context.Context, prefix string) iter.Seq2[bucket.Info, error] {
+	if prefix == layout.DirBlobs {
+		l.before()
+	}
+	return l.Bucket.List(ctx, prefix)
+}
+
+func TestWhatAPruneRemovesMeanwhileIsNotMissed(t *testing.T) {
+	s := newSealing(t)
+	st := newStore(t, s.clock)
+	publish(t, st, "r", "1", plain("one"))
+	first := backup(t, s.writer(t), st)
+	publish(t, st, "r", "1", plain("two"))
+	if err := st.Untag(t.Context(), "r", "1", ledger.Event{By: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, st, "r", "1", plain("three"))
+	backup(t, s.writer(t), st)
+	set := s.settings()
+	v, err := vault.Open(t.Context(), set, vault.Options{Now: s.now, Version: "test", Keys: s.keys, Wrap: func(b bucket.Bucket) bucket.Bucket {
+		return listHook{b, sync.OnceFunc(func() {
+			forget(t, s.reader(t), first.Snapshot)
+			if r := pruneBy(t, s.reader(t), st, atOnce); r.Removed == 0 {
+				t.Errorf("nothing was removed: %+v", r)
+			}
+		})}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all, err := v.VerifyKnown(t.Context(), st); !errors.Is(err, verify.ErrPruned) || len(headOf(t, s.dir).Damaged) > 0 {
+		t.Errorf("got %+v, %v, and %v is noted; want %v", all, err, headOf(t, s.dir).Damaged, verify.ErrPruned)
+	}
+	if all, err := v.VerifyKnown(t.Context(), st); err != nil || all.Left() > 0 {
+		t.Errorf("again: got %+v, %v", all, err)
 	}
 }
 

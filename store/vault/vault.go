@@ -3,7 +3,9 @@ package vault
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"log/slog"
 	"net/http"
@@ -210,6 +212,50 @@ func (v *Vault) VerifyAll(ctx context.Context, o VerifyOptions, progress mirror.
 		return all, fmt.Errorf("verify vault %s: %w", v.Name, err)
 	}
 	return all, nil
+}
+
+// VerifyKnown is what somebody can verify who backs up to a sealed vault and cannot read
+// it: what this store has sent there is compared with a listing, in name and length; see
+// verify.Known. The sizes are those of what is here still.
+func (v *Vault) VerifyKnown(ctx context.Context, st Store) (VerifiedAll, error) {
+	start, sent := v.Now(), v.requests.Load()
+	all := VerifiedAll{Vault: v.Name, Snapshots: []Verified{}, Level: verify.List}
+	as, err := v.HeldAs(ctx)
+	if err != nil {
+		return all, fmt.Errorf("verify vault %s: %w", v.Name, err)
+	}
+	sizes := map[digest.Digest]int64{}
+	for d, err := range st.Ledger().AllHeld(ctx, as) {
+		if err == nil {
+			sizes[d], err = sizeHere(ctx, st, d)
+		}
+		if err != nil {
+			return all, fmt.Errorf("verify vault %s: %w", v.Name, err)
+		}
+	}
+	r, err := verify.Known(ctx, v.Catalog, as, sizes)
+	if err != nil {
+		return all, fmt.Errorf("verify vault %s: %w", v.Name, err)
+	}
+	all.Snapshots, all.Coverage = append(all.Snapshots, r), r.Coverage
+	all.Requests, all.TookSeconds = v.requests.Load()-sent, v.Now().Sub(start).Seconds()
+	return all, nil
+}
+
+// sizeHere is how long a content of the store is; -1: it is not here.
+func sizeHere(ctx context.Context, st Store, d digest.Digest) (int64, error) {
+	f, err := st.OpenContent(ctx, d)
+	if errors.Is(err, fs.ErrNotExist) {
+		return -1, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	info, err := f.Stat()
+	if err := errors.Join(err, f.Close()); err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
 }
 
 // What a restore is told, would do, and did.

@@ -49,12 +49,9 @@ func (r *verify) unread() (list []*need) {
 
 // list compares with what the bucket lists.
 func (r *verify) list(ctx context.Context) error {
-	sizes := map[string]int64{}
-	for info, err := range r.Bucket.List(ctx, layout.DirBlobs) {
-		if err != nil {
-			return err
-		}
-		sizes[info.Key] = info.Size
+	sizes, err := sizesBelow(ctx, r.Bucket, layout.DirBlobs)
+	if err != nil {
+		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(catalog.AtOnce)
