@@ -584,6 +584,27 @@ func TestWhoCannotReadFindsWhatIsLostOfWhatHeSent(t *testing.T) {
 	wantSound(t, s.reader(t), "")
 }
 
+// TestWhoCannotReadMissesNoLengthOfWhatIsGoneHere has a large layer that only the vault
+// has still, and a record that it has lost.
+func TestWhoCannotReadMissesNoLengthOfWhatIsGoneHere(t *testing.T) {
+	s := newSealing(t)
+	data := t.TempDir()
+	st := openStore(t, data, s.clock, nil)
+	large := newContent(ocispec.MediaTypeImageLayer, noise(1, 1<<20))
+	publish(t, st, "r", "1", plain("one", large))
+	r := backup(t, s.writer(t), st)
+	loseContent(t, data, large)
+	if all, err := s.writer(t).VerifyKnown(t.Context(), st); err != nil || all.Left() > 0 {
+		t.Fatalf("got %+v, %v", all, err)
+	}
+	record := headOf(t, s.dir).Snapshots[0].Record
+	mustRemove(t, filepath.Join(s.dir, record))
+	all, err := s.writer(t).VerifyKnown(t.Context(), st)
+	if err != nil || all.Left() != 1 || !strings.Contains(all.Snapshots[0].Problems[0].Error, "the record of snapshot "+r.Snapshot) {
+		t.Errorf("got %+v, %v", all, err)
+	}
+}
+
 // listHook does something before the blobs are listed.
 type listHook struct {
 	bucket.Bucket
