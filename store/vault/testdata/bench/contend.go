@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"filippo.io/age"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,7 +28,7 @@ type cost struct {
 	requests  int
 }
 
-// result is one round of a contender. The floor has only first.
+// result is one round of a contender. The floor has no second backup.
 type result struct{ first, again, restore cost }
 
 func (r result) String() string {
@@ -95,11 +96,16 @@ func (b *bench) tool(name, dir, url string) (tool, error) {
 	switch name {
 	case "floor":
 		return tool{env: keys, first: []string{b.self, "-put", url + "/bench", b.data}, restore: []string{b.self, "-get", url + "/bench", b.data, back}, back: back}, nil
-	case "lastro":
+	case "lastro", "lastro-age":
 		here, there := filepath.Join(dir, "here.yaml"), filepath.Join(dir, "there.yaml")
 		// Each round begins with a ledger that knows of no vault.
 		data := filepath.Join(dir, "data")
-		err := errors.Join(os.CopyFS(data, os.DirFS(b.data)), configure(here, data, url), configure(there, back, url))
+		err := os.CopyFS(data, os.DirFS(b.data))
+		more := ""
+		if name == "lastro-age" && err == nil {
+			more, err = encrypted(dir)
+		}
+		err = errors.Join(err, configure(here, data, url, more), configure(there, back, url, more))
 		return tool{
 			first: []string{b.lastro, "-q", "-c", here, "backup"}, again: []string{b.lastro, "-q", "-c", here, "backup"},
 			restore: []string{b.lastro, "-q", "-c", there, "restore"}, back: back,
@@ -117,8 +123,18 @@ func (b *bench) tool(name, dir, url string) (tool, error) {
 	return tool{}, fmt.Errorf("there is no contender %q", name)
 }
 
-func configure(path, data, url string) error {
-	text := fmt.Sprintf("data: %s\nbackup:\n  - {name: main, to: 's3://bench/vault', s3: {endpoint: %q, region: us-east-1, path-style: true, credentials: {access-key: access, secret-key: secretsecret}}}\n", data, url)
+// encrypted is what a vault's configuration says more when it is to be encrypted.
+func encrypted(dir string) (string, error) {
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		return "", err
+	}
+	key := filepath.Join(dir, "vault.age")
+	return fmt.Sprintf(", encrypt: [%s], identity: '${file:%s}'", id.Recipient(), key), os.WriteFile(key, []byte(id.String()+"\n"), 0o600)
+}
+
+func configure(path, data, url, more string) error {
+	text := fmt.Sprintf("data: %s\nbackup:\n  - {name: main, to: 's3://bench/vault', s3: {endpoint: %q, region: us-east-1, path-style: true, credentials: {access-key: access, secret-key: secretsecret}}%s}\n", data, url, more)
 	return os.WriteFile(path, []byte(text), 0o600)
 }
 

@@ -1,7 +1,7 @@
 // Command bench measures backups and restores beside rclone and restic, which copy the
 // same registry folder to the same S3 server, in one run.
 //
-//	go run ./store/vault/testdata/bench [-corpus LAYOUT | -images N -layers N -bytes N | -blobs N] [-rounds 3] [-restore=false] [-contenders floor,lastro,rclone,restic] [-dir FOLDER]
+//	go run ./store/vault/testdata/bench [-corpus LAYOUT | -images N -layers N -bytes N | -blobs N] [-rounds 3] [-restore=false] [-contenders floor,lastro,lastro-age,rclone,restic] [-dir FOLDER]
 //
 // The corpus is an OCI layout whose index.json names its images repo:tag; without one,
 // images of random bytes are made; -blobs makes so many small blobs, fifty in an image.
@@ -9,7 +9,8 @@
 // bucket of its own for each contender and round; its processor time is not counted,
 // nor that of making the images. rclone and restic are the system's, with eight
 // transfers at once. The floor reads every blob, hashes it and puts it with one
-// request, and gets, hashes, writes and syncs it, eight at once; it does nothing else.
+// request, and gets, hashes, writes and syncs it, eight at once; it does nothing else. lastro-age is lastro with a
+// vault that is encrypted, as restic's always is.
 //
 // Each contender backs up, backs up again with nothing new, and restores into an empty
 // folder, which must have as many blobs of as many bytes afterwards. What the tables
@@ -41,7 +42,7 @@ func main() {
 	flag.BoolVar(&b.restore, "restore", true, "restore as well")
 	flag.StringVar(&b.lastro, "lastro", "", "lastro binary (default: built)")
 	flag.StringVar(&b.dir, "dir", "", "folder to write to (default: a temporary one)")
-	contenders := flag.String("contenders", "floor,lastro,rclone,restic", "which")
+	contenders := flag.String("contenders", "floor,lastro,lastro-age,rclone,restic", "which")
 	make := flag.String("make", "", "only fill this data folder")
 	put := flag.String("put", "", "only put the blobs of a registry at this address, the floor")
 	get := flag.String("get", "", "only get the blobs of a registry from this address into another, the floor")
