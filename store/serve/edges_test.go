@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -18,6 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lastro/mirror"
+	"lastro/store/layout"
 	"lastro/store/ledger"
 	"lastro/store/serve/spec"
 	"lastro/store/storetest"
@@ -46,6 +48,26 @@ func TestWhatGoesWithABlob(t *testing.T) {
 			head := w.Header()
 			if w.Code != c.status || head.Get("Content-Length") != c.length || head.Get("Cache-Control") != "max-age=31536000" || head.Get("Accept-Ranges") != "bytes" || head.Get("Etag") != `"`+d+`"` {
 				t.Errorf("%s, %s: %d %v", method, c.name, w.Code, head)
+			}
+		}
+	}
+}
+
+// TestABlobThatCannotBeReadIsAnError has a link to itself in the place of its content.
+func TestABlobThatCannotBeReadIsAnError(t *testing.T) {
+	dir := storetest.Folder(t)
+	s := opened(t, dir)
+	storetest.New("a").MustPut(t, s, "a", "v1")
+	h := handler(t, s, Options{})
+	d := digest.FromString("shared")
+	file := filepath.Join(dir, "registry", layout.Data(d))
+	if err := errors.Join(os.Remove(file), os.Symlink(filepath.Base(file), file)); err != nil {
+		t.Fatal(err)
+	}
+	for _, method := range []string{"GET", "HEAD"} {
+		for _, headers := range [][]string{nil, {"Range", "bytes=0-1"}} {
+			if w := storetest.Ask(h, method, "/v2/a/blobs/"+d.String(), headers...); w.Code != 500 || method == "GET" && storetest.ErrorCode(t, w) != "UNKNOWN" {
+				t.Errorf("%s %v: %d %q", method, headers, w.Code, w.Body)
 			}
 		}
 	}

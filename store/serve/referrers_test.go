@@ -57,6 +57,21 @@ func TestReferrersOfTheFallbackTagAreListed(t *testing.T) {
 	}
 }
 
+// TestTheFallbackTagOfALongDigestIsCut is of the distribution-spec: a tag has at most 128
+// characters.
+func TestTheFallbackTagOfALongDigestIsCut(t *testing.T) {
+	s := opened(t, storetest.Folder(t))
+	subject := digest.SHA512.FromString("subject")
+	old := &storetest.Image{}
+	attached := old.Single("old", nil)
+	old.Index(attached)
+	old.MustPut(t, s, "a", "sha512-"+subject.Encoded()[:64])
+	list := index(t, handler(t, s, Options{}), "/v2/a/referrers/"+subject.String()).Manifests
+	if len(list) != 1 || list[0].Digest != attached.Digest {
+		t.Errorf("got %+v", list)
+	}
+}
+
 // index asks for an index.
 func index(t testing.TB, h http.Handler, target string) (out ocispec.Index) {
 	t.Helper()
