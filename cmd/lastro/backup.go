@@ -11,21 +11,24 @@ import (
 )
 
 func (c *cli) backupCommand() *cobra.Command {
+	var empty bool
 	cmd := &cobra.Command{
-		Use:   "backup [NAME]",
+		Use:   "backup [NAME] [--allow-empty]",
 		Short: "back up to a vault; list, show, verify, forget and prune snapshots",
 		Long: `Backup saves a snapshot of the local registry and of the ledger's history to
 the named vault, or to every vault of the configuration. Only what the vault
-does not hold is sent. A snapshot is visible when it is whole, or not at all.`,
+does not hold is sent. A snapshot is visible when it is whole, or not at all. An
+empty registry is not saved over a snapshot with images: it may have been lost.`,
 		Example: "  lastro backup\n  lastro backup main\n  lastro backup verify main",
 		Args:    takes(cobra.MaximumNArgs(1)),
 	}
+	cmd.Flags().BoolVar(&empty, "allow-empty", false, "save an empty registry, also where the snapshot before has images")
 	cmd.RunE = c.verb(func(ctx context.Context, s *site, args []string) error {
 		names, err := vaultNames(s.cfg().Backup, args)
 		if err != nil {
 			return err
 		}
-		return c.backup(ctx, s, names)
+		return c.backup(ctx, s, names, empty)
 	})
 	cmd.AddCommand(c.backupInitCommand(), c.backupListCommand(), c.backupShowCommand(), c.backupVerifyCommand(), c.backupDrillCommand(), c.backupForgetCommand(), c.backupPruneCommand())
 	for _, sub := range cmd.Commands() {
@@ -35,24 +38,32 @@ does not hold is sent. A snapshot is visible when it is whole, or not at all.`,
 }
 
 // backup saves to each vault, whatever becomes of the others.
-func (c *cli) backup(ctx context.Context, s *site, names []string) error {
+func (c *cli) backup(ctx context.Context, s *site, names []string, empty bool) error {
 	var done backups
 	var errs []error
 	for _, name := range names {
 		bars := c.bars()
-		report, err := s.backup(ctx, name, bars)
+		report, err := s.backup(ctx, name, empty, bars)
 		bars.Close()
 		if err != nil {
 			errs = append(errs, err)
+			done.Failed = append(done.Failed, backupFailure{name, err.Error()})
 			continue
 		}
-		done = append(done, report)
+		done.Reports = append(done.Reports, report)
 	}
-	if len(done) > 0 {
-		errs = append(errs, c.print(done))
+	failed := errors.Join(errs...)
+	if len(done.Reports) == 0 {
+		return failed
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := c.print(done); err != nil {
 		return err
+	}
+	if failed != nil && ctx.Err() == nil {
+		return outcome{exitPart, failed.Error()}
+	}
+	if failed != nil {
+		return failed
 	}
 	if n := done.failed(); n > 0 {
 		return outcome{exitPart, fmt.Sprintf("backup: %d images are not in the snapshot as they are here; the rest is", n)}

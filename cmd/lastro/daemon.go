@@ -123,7 +123,10 @@ func (d *daemon) scheduledCollect(ctx context.Context) error {
 // scheduledBackup lets old snapshots go afterwards, when this one is whole.
 func (d *daemon) scheduledBackup(ctx context.Context, b configs.Backup) error {
 	name := b.Name
-	report, err := d.site.backup(ctx, name, nil)
+	report, err := d.site.backup(ctx, name, false, nil)
+	if _, empty := errors.AsType[*emptyError](err); empty {
+		return &schedule.AgainError{At: d.now().Add(firstLook), Err: err}
+	}
 	if err != nil {
 		return err
 	}
@@ -146,7 +149,8 @@ func (d *daemon) tidy(ctx context.Context, b configs.Backup) {
 	}
 }
 
-// firstLook is how often what needs a snapshot looks for the first one.
+// firstLook is how often what needs a snapshot looks for the first one, and a backup
+// for the first image.
 const firstLook = 10 * time.Minute
 
 var errNoBackup = errors.New("there was no backup yet")

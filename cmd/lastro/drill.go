@@ -65,6 +65,9 @@ func (s *site) drill(ctx context.Context, v *vault.Vault, o vault.DrillOptions, 
 	if err := s.reads(v); err != nil {
 		return report, err
 	}
+	if err := named(ctx, v, o.Snapshot); err != nil {
+		return report, fmt.Errorf("drill: vault %s: %w", v.Name, err)
+	}
 	if err := s.drills.Acquire(ctx, 1); err != nil {
 		return report, err
 	}

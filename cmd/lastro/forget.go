@@ -65,6 +65,9 @@ by its id and with --allow-last.`,
 			return err
 		}
 		out, err := s.forget(ctx, names[0], o)
+		if err != nil && len(out.Decisions) == 0 {
+			return err // nothing was decided
+		}
 		return errors.Join(c.print(out), err)
 	})
 	return cmd

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"lastro/mirror/sample"
+	"lastro/store/vault"
 )
 
 // lostBench has a backup, and has lost its data. Its upstream answers nothing any more.
@@ -152,6 +153,23 @@ func rehydrates(t *testing.T, vault func(t *testing.T) string) {
 	again, _ := b.serveFrom(t, "--rehydrate")
 	again.wait(t, `msg="rehydrated already`)
 	b.run(t, exitDone, "sync")
+}
+
+// TestADaemonThatHasLostItsDataDoesNotSaveThat has no upstream either, as on the day on
+// which all is lost.
+func TestADaemonThatHasLostItsDataDoesNotSaveThat(t *testing.T) {
+	b, upstream, _ := lostBench(t, nil)
+	_ = upstream.Close()
+	var before, after vault.Listing
+	b.read(t, &before, "backup", "list")
+	daemon := start(t, b.command(t, "serve", "--log-level", "info"))
+	daemon.wait(t, `backup main.*this registry is empty, and vault main has a backup of .*which a new one would hide`)
+	b.read(t, &after, "backup", "list")
+	if len(before.Snapshots) != 1 || len(after.Snapshots) != 1 {
+		t.Errorf("%d snapshots became %d", len(before.Snapshots), len(after.Snapshots))
+	}
+	b.run(t, exitDone, "restore")
+	b.run(t, exitDone, "backup")
 }
 
 func TestARehydrationThatIsKilledGoesOn(t *testing.T) {

@@ -203,7 +203,8 @@ func (s savedSnapshot) web(name string) web.Vault {
 	return web.Vault{Name: name, Snapshots: s.Snapshots, Newest: s.Newest, Locked: s.LockedUntil}
 }
 
-func (s *site) backup(ctx context.Context, name string, p mirror.Progress) (report vault.Report, err error) {
+// backup refuses to save an empty registry over one that was not, unless told to.
+func (s *site) backup(ctx context.Context, name string, empty bool, p mirror.Progress) (report vault.Report, err error) {
 	release, err := s.share(ctx)
 	if err != nil {
 		return report, err
@@ -213,6 +214,11 @@ func (s *site) backup(ctx context.Context, name string, p mirror.Progress) (repo
 		v, err := s.vault(ctx, name)
 		if err != nil {
 			return runResult{}, err
+		}
+		if !empty {
+			if err := s.refuseEmpty(ctx, v); err != nil {
+				return runResult{}, err
+			}
 		}
 		// What it reads is not freed meanwhile.
 		defer s.store.Hold()()
@@ -225,6 +231,54 @@ func (s *site) backup(ctx context.Context, name string, p mirror.Progress) (repo
 		return runResult{record: saved, failed: len(report.Failed), bytes: report.NewBytes}, err
 	})
 	return report, err
+}
+
+// emptyError refuses a backup of an empty registry that would hide one with images.
+type emptyError struct {
+	vault  string
+	newest time.Time
+	images int
+}
+
+func (e *emptyError) Error() string {
+	return fmt.Sprintf("backup: this registry is empty, and vault %s has a backup of %s with %d images, which a new one would hide: if the registry was lost, run lastro restore first; if it is to be empty, run lastro backup --allow-empty %s",
+		e.vault, stamp(e.newest), e.images, e.vault)
+}
+
+// refuseEmpty looks at the newest snapshot of this registry, or of any.
+func (s *site) refuseEmpty(ctx context.Context, v *vault.Vault) error {
+	if empty, err := s.isEmpty(ctx); err != nil || !empty {
+		return err
+	}
+	own, err := s.ledger().ID(ctx)
+	if err != nil {
+		return err
+	}
+	list, err := v.List(ctx)
+	if errors.Is(err, vault.ErrNoVault) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var newest vault.Listed
+	for _, l := range list.Snapshots {
+		if l.Store == own || newest.Store != own {
+			newest = l
+		}
+	}
+	if newest.Images > 0 {
+		return &emptyError{v.Name, newest.Time, newest.Images}
+	}
+	return nil
+}
+
+// isEmpty reports whether the registry has no repository.
+func (s *site) isEmpty(ctx context.Context) (bool, error) {
+	for _, err := range s.ledger().Repositories(ctx) {
+		return false, err
+	}
+	return true, nil
 }
 
 // problemsError is how many problems a verification found.

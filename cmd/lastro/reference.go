@@ -34,8 +34,8 @@ func (s *site) taggedReference(ctx context.Context, text string) (localRef, erro
 	if err != nil {
 		return ref, err
 	}
-	if ref.tag == "" && ref.digest != "" {
-		return ref, usageError{fmt.Errorf("%q names a digest: give a tag", text)}
+	if ref.digest != "" {
+		return ref, usageError{fmt.Errorf("%q names a digest: give a tag, and no digest", text)}
 	}
 	return ref, nil
 }

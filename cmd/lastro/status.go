@@ -42,7 +42,7 @@ type status struct {
 	LastVerify *time.Time   `json:"last_verify"`
 	LastDrill  *time.Time   `json:"last_drill"`
 	LastCheck  *time.Time   `json:"last_check"`  // the daemon's own of the local registry
-	RPOSeconds *int64       `json:"rpo_seconds"` // age of the newest backup: what a loss now would cost
+	RPOSeconds *int64       `json:"rpo_seconds"` // age of the backup that one would restore from: what a loss now would cost
 	RTOSeconds *int64       `json:"rto_seconds"` // how long a restore of everything would take, by the last drill
 	Problems   []string     `json:"problems"`
 
@@ -87,6 +87,9 @@ func (s *site) status(ctx context.Context) (status, error) {
 	}
 	st.unsavedProblems()
 	st.Restorable = st.restorable()
+	if best := st.best(); best != nil {
+		st.RPOSeconds = new(int64(st.now.Sub(*best.Newest) / time.Second))
+	}
 	if err := s.collectStatus(ctx, &st); err != nil {
 		return st, err
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,13 +27,15 @@ type vaultStatus struct {
 	RTOSeconds   *int64     `json:"rto_seconds"`
 	Unread       string     `json:"unread,omitempty"` // why it is not verified, drilled and pruned from here
 	Found        *time.Time `json:"found,omitempty"`  // time of the newest snapshot in it, which was looked at because this registry is empty and has none of its own
+	Part         bool       `json:"part,omitempty"`   // only what its include names is saved to it
 	Doubts       []string   `json:"doubts"`           // what the last verification and the last drill found against restoring from it
 
 	unsaved bool // nobody tried to save to it from here
 }
 
 func (s *site) vaultStatus(ctx context.Context, name string, st *status) error {
-	v := vaultStatus{Name: name, Doubts: []string{}, Unread: unread(s.backupOf(name))}
+	b := s.backupOf(name)
+	v := vaultStatus{Name: name, Doubts: []string{}, Unread: unread(b), Part: len(b.Include) > 0 && !slices.Contains(b.Include, "**")}
 	for _, add := range []func(context.Context, *vaultStatus, *status) error{s.backupStatus, s.verifyStatus, s.drillStatus, s.pruneStatus} {
 		if err := add(ctx, &v, st); err != nil {
 			return err
@@ -59,9 +62,6 @@ func (s *site) backupStatus(ctx context.Context, v *vaultStatus, st *status) err
 	if v.Newest != nil {
 		st.LastBackup = latest(st.LastBackup, *v.Newest)
 	}
-	if st.LastBackup != nil {
-		st.RPOSeconds = new(int64(st.now.Sub(*st.LastBackup) / time.Second))
-	}
 	switch {
 	case job.Err != "":
 		st.problem("vault %s: the last backup ended with: %s", v.Name, job.Err)
@@ -81,8 +81,8 @@ func (s *site) lookForOthers(ctx context.Context, st *status) error {
 	if st.best() != nil {
 		return nil
 	}
-	for _, err := range s.ledger().Repositories(ctx) {
-		return err // it is not empty
+	if empty, err := s.isEmpty(ctx); err != nil || !empty {
+		return err
 	}
 	for i := range st.Vaults {
 		found, err := s.found(ctx, st.Vaults[i].Name)
@@ -241,7 +241,7 @@ func latest(old *time.Time, t time.Time) *time.Time {
 }
 
 // best is the vault to restore from: one that nothing speaks against, and of several
-// that with the newest backup. Nil: none is known.
+// one with all repositories, and of these that with the newest backup. Nil: none is known.
 func (st status) best() (best *vaultStatus) {
 	for i := range st.Vaults {
 		if v := &st.Vaults[i]; v.Newest != nil && (best == nil || v.better(best)) {
@@ -254,6 +254,9 @@ func (st status) best() (best *vaultStatus) {
 func (v *vaultStatus) better(than *vaultStatus) bool {
 	if sound := len(v.Doubts) == 0; sound != (len(than.Doubts) == 0) {
 		return sound
+	}
+	if v.Part != than.Part {
+		return than.Part
 	}
 	return v.Newest.After(*than.Newest)
 }
@@ -306,12 +309,17 @@ func (st status) proofs(v *vaultStatus) []string {
 	if len(v.Doubts) > 0 {
 		return v.Doubts
 	}
-	list := []string{"never verified"}
+	var list []string
+	if v.Part {
+		list = append(list, "only what its include names")
+	}
 	switch {
 	case v.Unread != "":
-		list[0] = "not read from here: " + v.Unread
+		list = append(list, "not read from here: "+v.Unread)
 	case v.Verified != nil:
-		list[0] = "last verified " + st.ago(*v.Verified)
+		list = append(list, "last verified "+st.ago(*v.Verified))
+	default:
+		list = append(list, "never verified")
 	}
 	if v.OldestUnread != nil {
 		list = append(list, "all of it since "+stamp(*v.OldestUnread))

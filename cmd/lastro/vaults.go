@@ -18,13 +18,22 @@ import (
 	"lastro/store/vault/catalog"
 )
 
-// backups are the reports of one backup verb. In JSON one report stands alone,
-// and several are a list.
-type backups []vault.Report
+// backups are the reports of one backup verb. In JSON the report of the only vault
+// stands alone.
+type backups struct {
+	Reports []vault.Report  `json:"backups"`
+	Failed  []backupFailure `json:"failed,omitempty"`
+}
+
+// backupFailure is a vault that nothing was saved to.
+type backupFailure struct {
+	Vault string `json:"vault"`
+	Error string `json:"error"`
+}
 
 func (b backups) failed() int {
 	n := 0
-	for _, r := range b {
+	for _, r := range b.Reports {
 		n += len(r.Failed)
 	}
 	return n
@@ -32,15 +41,16 @@ func (b backups) failed() int {
 
 // MarshalJSON writes one report as itself.
 func (b backups) MarshalJSON() ([]byte, error) {
-	if len(b) == 1 {
-		return json.Marshal(b[0])
+	if len(b.Reports) == 1 && len(b.Failed) == 0 {
+		return json.Marshal(b.Reports[0])
 	}
-	return json.Marshal(map[string][]vault.Report{"backups": b})
+	type plain backups // without this method
+	return json.Marshal(plain(b))
 }
 
 // Print says what was saved, one line a vault.
 func (b backups) Print(w io.Writer) error {
-	for _, r := range b {
+	for _, r := range b.Reports {
 		printFailures(w, r.Failed)
 		_, err := fmt.Fprintf(w, "vault %s: snapshot %s: %d images, %d blobs, %s; new: %d blobs, %s; %d requests, %.1f s\n",
 			r.Vault, r.Snapshot, r.Images, r.Blobs, size(r.Bytes), r.NewBlobs, size(r.NewBytes), r.Requests, r.TookSeconds)
@@ -183,6 +193,9 @@ func found(left, all int) string {
 // verifyAll verifies several snapshots, or a part, as one run of the vault's
 // verification.
 func (s *site) verifyAll(ctx context.Context, v *vault.Vault, o vault.VerifyOptions, p mirror.Progress) (all vault.VerifiedAll, err error) {
+	if err := named(ctx, v, o.Snapshot); err != nil {
+		return all, fmt.Errorf("verify vault %s: %w", v.Name, err)
+	}
 	look := func() (vault.VerifiedAll, error) { return v.VerifyAll(ctx, o, p) }
 	if err := s.reads(v); err != nil {
 		if !o.List {
@@ -209,6 +222,18 @@ func (s *site) verifyAll(ctx context.Context, v *vault.Vault, o vault.VerifyOpti
 		err = nil // they are the result, and printed as such
 	}
 	return all, err
+}
+
+// named refuses a snapshot that there is not, before it is a fault of the vault.
+func named(ctx context.Context, v *vault.Vault, snapshot string) error {
+	if snapshot == "" {
+		return nil
+	}
+	h, err := v.Heads(ctx)
+	if err == nil {
+		_, err = h.Pick(snapshot, time.Time{})
+	}
+	return err
 }
 
 // readBack is what the ledger keeps of a verification of a vault.
