@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"lastro/mirror"
 )
 
 // check notes what is wrong with settings that are each of the right form.
@@ -63,6 +65,7 @@ func (c *Config) checkUnique(d *decoder) {
 	for i, m := range c.Mirror {
 		names.check(d, m.Name, fmt.Sprintf("mirror[%d].name", i), "is the name of another rule")
 	}
+	c.checkTargets(d)
 	for i, r := range c.Retention {
 		matches.check(d, r.Match, fmt.Sprintf("retention[%d].match", i), "is the pattern of another rule: put all it keeps into one")
 	}
@@ -70,6 +73,25 @@ func (c *Config) checkUnique(d *decoder) {
 		vaults.check(d, b.Name, fmt.Sprintf("backup[%d].name", i), "is the name of another vault")
 		scheme, rest, _ := strings.Cut(b.To, "://")
 		addresses.check(d, scheme+"://"+b.S3.Endpoint+" "+path.Clean(rest), fmt.Sprintf("backup[%d].to", i), "is the address of another vault")
+	}
+}
+
+// checkTargets refuses two upstream repositories that go to one local one, where both
+// are named. What patterns lead to shows when they are planned.
+func (c *Config) checkTargets(d *decoder) {
+	from, targets := map[string]string{}, unique{}
+	for i, m := range c.Mirror {
+		at := fmt.Sprintf("mirror[%d].to", i)
+		ref, err := mirror.ParseReference(m.From)
+		if m.To == "" || err != nil || strings.ContainsAny(m.From, "*?[{") {
+			continue
+		}
+		source := ref.Host + "/" + ref.Repository
+		if first, again := from[m.To]; again && first == source {
+			continue // other tags of it
+		}
+		from[m.To] = source
+		targets.check(d, m.To, at, "is where another rule copies to")
 	}
 }
 

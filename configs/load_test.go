@@ -263,3 +263,25 @@ func indents(n int) string {
 	}
 	return b.String()
 }
+
+func TestTwoRepositoriesDoNotGoToOne(t *testing.T) {
+	rule := func(name, from, to string) string {
+		return fmt.Sprintf("  - {name: %s, from: %q, to: %q}\n", name, from, to)
+	}
+	for name, c := range map[string]struct {
+		rules []string
+		fault bool
+	}{
+		"of one upstream":      {[]string{rule("a", "docker.io/library/a", "m"), rule("b", "docker.io/library/b", "m")}, true},
+		"of two":               {[]string{rule("a", "docker.io/library/a", "m"), rule("b", "quay.io/library/a", "m")}, true},
+		"after one that is it": {[]string{rule("a", "a", "m"), rule("b", "docker.io/library/a", "m"), rule("c", "c", "m")}, true},
+		"one twice":            {[]string{rule("a", "docker.io/library/a", "m"), rule("b", "a", "m")}, false},
+		"below one folder":     {[]string{rule("a", "quay.io/a/**", "m"), rule("b", "quay.io/b/**", "m")}, false},
+		"each by its own name": {[]string{"  - {name: a, from: a}\n", "  - {name: b, from: b}\n"}, false},
+	} {
+		_, err := loadText("mirror:\n"+strings.Join(c.rules, ""), nil)
+		if fault := err != nil; fault != c.fault || fault && !strings.Contains(err.Error(), `.to: "m" is where another rule copies to: mirror[0].to, on line 2`) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
