@@ -41,6 +41,9 @@ not there, nothing but http:// in the URL speaks HTTP, and without credentials.`
 	f.BoolVar(&dryRun, "dry-run", false, "print the plan, with bytes, requests and time, and change nothing")
 	cmd.MarkFlagsMutuallyExclusive("snapshot", "as-of")
 	cmd.RunE = c.verb(func(ctx context.Context, s *site, patterns []string) error {
+		if err := vault.CheckPatterns(patterns); err != nil {
+			return usageError{fmt.Errorf("restore: %w", err)}
+		}
 		v, err := s.oneVault(ctx, optional(from))
 		if err != nil {
 			return err

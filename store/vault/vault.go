@@ -267,6 +267,9 @@ type (
 	Failure        = catalog.Failure
 )
 
+// CheckPatterns is nil when a restore can read the patterns. It asks no vault.
+func CheckPatterns(patterns []string) error { return restore.CheckPatterns(patterns) }
+
 // PlanRestore tells what Restore would do. It changes nothing.
 func (v *Vault) PlanRestore(ctx context.Context, st Store, o RestoreOptions) (RestorePlan, error) {
 	start, sent := v.Now(), v.requests.Load()

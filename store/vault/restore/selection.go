@@ -22,6 +22,12 @@ type choice struct {
 	used      *bool // it means something that is there, or may be
 }
 
+// CheckPatterns is nil when a restore can read the patterns.
+func CheckPatterns(patterns []string) error {
+	_, err := newSelection(patterns)
+	return err
+}
+
 // newSelection reads patterns. A short name is also taken as Docker takes it.
 func newSelection(patterns []string) (selection, error) {
 	var s selection
