@@ -1,13 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -249,4 +252,47 @@ func TestASecondSyncAsksForNothingButTagsAndHeads(t *testing.T) {
 			t.Errorf("%d GETs of kind %s, want none", n, kind)
 		}
 	}
+}
+
+// TestAnotherConfigurationIsNotWhatTheDaemonGoesBy names a copy of the daemon's file with
+// another vault in it, a copy that says the same, and the file itself after a change.
+func TestAnotherConfigurationIsNotWhatTheDaemonGoesBy(t *testing.T) {
+	b, _ := sampleBench(t)
+	daemon := start(t, b.command(t, "serve", "--log-level", "info"))
+	daemon.wait(t, `msg="lastro serves"`)
+	text, err := os.ReadFile(b.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := append(slices.Clone(text), "check: {every: never}\n"...)
+	same, other := filepath.Join(b.dir, "same.yaml"), filepath.Join(b.dir, "other.yaml")
+	if err := errors.Join(os.WriteFile(same, text, 0o600), os.WriteFile(other, changed, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	says := func(want int, file string) string {
+		cmd := b.command(t, "--config", file, "list")
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		_ = cmd.Run() // its exit code is looked at
+		if code := cmd.ProcessState.ExitCode(); code != want {
+			t.Errorf("with %s: exit code %d, want %d: %s", file, code, want, errs.String())
+		}
+		return errs.String()
+	}
+	if got := says(exitUsage, other); !strings.Contains(got, "runs with "+b.config()+", and "+other+" says something else") {
+		t.Errorf("said: %s", got)
+	}
+	if got := says(exitDone, same); got != "" {
+		t.Errorf("said: %s", got)
+	}
+	if err := os.WriteFile(b.config(), changed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := says(exitDone, b.config()); !strings.Contains(got, "send it SIGHUP") {
+		t.Errorf("said: %s", got)
+	}
+	if err := os.Symlink(b.config(), filepath.Join(b.dir, "link.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	says(exitDone, filepath.Join(b.dir, "link.yaml"))
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -52,7 +54,7 @@ func (c *cli) inDaemon(ctx context.Context, cfg *configs.Config) (done bool, err
 	}
 	defer client.Close()
 	bars := c.bars()
-	code, err := client.Run(ctx, remote.Request{Args: c.args, Dir: c.dir, User: c.user, Config: cfg.Digest, Version: thisVersion().Version},
+	code, err := client.Run(ctx, remote.Request{Args: c.args, Dir: c.dir, User: c.user, Config: cfg.Digest, File: absolute(cfg.Path), Version: thisVersion().Version},
 		remote.Streams{Stdout: c.stdout, Stderr: c.stderr, Progress: bars})
 	bars.Close()
 	if err != nil {
@@ -77,10 +79,34 @@ func (d *daemon) runVerb(ctx context.Context, r remote.Request, out remote.Strea
 	h := d.host
 	h.stdout, h.stderr, h.dir, h.user = out.Stdout, out.Stderr, r.Dir, r.User
 	h.site, h.progress, h.columns = d.site, out.Progress, 0
-	if r.Config != d.site.cfg().Digest {
+	switch own := absolute(d.site.cfg().Path); {
+	case r.Config == d.site.cfg().Digest:
+	case !sameFile(own, r.File):
+		fmt.Fprintf(out.Stderr, "lastro: the daemon that has this data folder runs with %s, and %s says something else: name that file with --config, or end the daemon first\n", own, r.File)
+		return exitUsage
+	default:
 		fmt.Fprintln(out.Stderr, "lastro: note: the daemon has not loaded this configuration file; send it SIGHUP to do so")
 	}
 	return run(ctx, r.Args, h)
+}
+
+// absolute is a path as another process finds it.
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
+}
+
+// sameFile reports whether two paths are of one file. A client of an older version says
+// none.
+func sameFile(a, b string) bool {
+	if a == b || b == "" {
+		return true
+	}
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
 // closingProgress is progress that is drawn until it is closed.

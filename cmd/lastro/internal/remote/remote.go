@@ -36,6 +36,7 @@ type Request struct {
 	Dir     string   `json:"dir"`               // working directory, for relative paths among Args
 	User    string   `json:"user,omitempty"`    // name of who typed it, as they say; the kernel's word decides who may
 	Config  string   `json:"config,omitempty"`  // digest of the configuration that the client has read
+	File    string   `json:"file,omitempty"`    // that configuration's, an absolute path
 	Version string   `json:"version,omitempty"` // of the client
 }
 
