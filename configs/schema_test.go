@@ -175,11 +175,18 @@ func sample(t *rapid.T, s *shape, example string) any {
 	doc := map[string]any{}
 	for _, f := range s.fields {
 		switch {
-		case f.name == "sign" || !f.required && !rapid.Bool().Draw(t, f.name): // what is printed of a key is no key
-		case f.name == "trust":
+		case f.name == "sign" || f.name == "identity" || !f.required && !rapid.Bool().Draw(t, f.name): // what is printed of a key is no key
+		case f.name == "trust" || f.name == "encrypt":
 			doc[f.name] = []any{f.example}
+		case f.name == "mode" || f.name == "catalog": // few texts are right
+			doc[f.name] = f.example
+		case f.name == "require-backup" && rapid.IntRange(0, 3).Draw(t, "required") > 0: // it would have to be there
 		default:
 			doc[f.name] = sample(t, f.shape, f.example)
+		}
+		// No two of a list may have the same one.
+		if text, ok := doc[f.name].(string); ok && (f.name == "to" || f.name == "name") {
+			doc[f.name] = text + rapid.SampledFrom([]string{"", "1", "2", "3", "4", "5", "6", "7"}).Draw(t, "which")
 		}
 	}
 	return doc
