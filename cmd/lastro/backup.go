@@ -177,9 +177,9 @@ first that has them: the local registry, an older version in a bucket that keeps
 another vault of the configuration, the upstream that the image comes from. They are
 hashed before, on the way and after; what is right is never written over. The daemon
 repairs whenever it verifies. Where the vault is encrypted and there is no identity,
-only --list is possible: what this machine has sent there is compared with a listing,
-and nothing is read; the daemon does that. The exit code is 4 when a problem is left; the next
-backup tries the local registry again.`,
+only --list alone is possible: all that this machine has sent there is compared with a
+listing, and nothing is read; the daemon does that. The exit code is 4 when a problem
+is left; the next backup tries the local registry again.`,
 		Example: "  lastro backup verify\n  lastro backup verify main --all --repair\n  lastro backup verify main --read 1/7",
 		Args:    takes(cobra.MaximumNArgs(1)),
 	}

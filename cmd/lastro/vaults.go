@@ -198,7 +198,7 @@ func (s *site) verifyAll(ctx context.Context, v *vault.Vault, o vault.VerifyOpti
 	}
 	look := func() (vault.VerifiedAll, error) { return v.VerifyAll(ctx, o, p) }
 	if err := s.reads(v); err != nil {
-		if !o.List {
+		if !o.List || o.Repair != nil || o.Snapshot != "" {
 			return all, err
 		}
 		look = func() (vault.VerifiedAll, error) { return v.VerifyKnown(ctx, s.store) }
