@@ -262,16 +262,25 @@ func (v *vaultStatus) better(than *vaultStatus) bool {
 }
 
 // waiting is the vault that an empty registry is to be restored from: one that can be
-// read from here, and of several that with the newest snapshot. Nil: none is known.
+// read from here, of several one with all repositories, and of these that with the
+// newest snapshot. Nil: none is known.
 func (st status) waiting() (best *vaultStatus) {
 	for i := range st.Vaults {
-		v := &st.Vaults[i]
-		if v.Found == nil || best != nil && (v.Unread != "" || best.Unread == "" && !v.Found.After(*best.Found)) {
-			continue
+		if v := &st.Vaults[i]; v.Found != nil && (best == nil || v.waitsBefore(best)) {
+			best = v
 		}
-		best = v
 	}
 	return best
+}
+
+func (v *vaultStatus) waitsBefore(other *vaultStatus) bool {
+	if read := v.Unread == ""; read != (other.Unread == "") {
+		return read
+	}
+	if v.Part != other.Part {
+		return other.Part
+	}
+	return v.Found.After(*other.Found)
 }
 
 func (st status) restorable() string {
