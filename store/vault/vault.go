@@ -220,9 +220,19 @@ func (v *Vault) VerifyAll(ctx context.Context, o VerifyOptions, progress mirror.
 func (v *Vault) VerifyKnown(ctx context.Context, st Store) (VerifiedAll, error) {
 	start, sent := v.Now(), v.requests.Load()
 	all := VerifiedAll{Vault: v.Name, Snapshots: []Verified{}, Level: verify.List}
-	as, err := v.HeldAs(ctx)
+	r, err := v.verifyKnown(ctx, st)
 	if err != nil {
 		return all, fmt.Errorf("verify vault %s: %w", v.Name, err)
+	}
+	all.Snapshots, all.Coverage = append(all.Snapshots, r), r.Coverage
+	all.Requests, all.TookSeconds = v.requests.Load()-sent, v.Now().Sub(start).Seconds()
+	return all, nil
+}
+
+func (v *Vault) verifyKnown(ctx context.Context, st Store) (Verified, error) {
+	as, err := v.HeldAs(ctx)
+	if err != nil {
+		return Verified{}, err
 	}
 	sizes := map[digest.Digest]int64{}
 	for d, err := range st.Ledger().AllHeld(ctx, as) {
@@ -230,16 +240,10 @@ func (v *Vault) VerifyKnown(ctx context.Context, st Store) (VerifiedAll, error) 
 			sizes[d], err = sizeHere(ctx, st, d)
 		}
 		if err != nil {
-			return all, fmt.Errorf("verify vault %s: %w", v.Name, err)
+			return Verified{}, err
 		}
 	}
-	r, err := verify.Known(ctx, v.Catalog, as, sizes)
-	if err != nil {
-		return all, fmt.Errorf("verify vault %s: %w", v.Name, err)
-	}
-	all.Snapshots, all.Coverage = append(all.Snapshots, r), r.Coverage
-	all.Requests, all.TookSeconds = v.requests.Load()-sent, v.Now().Sub(start).Seconds()
-	return all, nil
+	return verify.Known(ctx, v.Catalog, as, sizes)
 }
 
 // sizeHere is how long a content of the store is; -1: it is not here.

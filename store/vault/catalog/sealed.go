@@ -26,11 +26,11 @@ type Sealed struct {
 	*seal.Sealer
 	Keys string // that folder; "": there is none
 
-	mu    sync.Mutex
-	vault string // its id
-	lost  bool   // the key is not to be had from the vault
-	made  bool   // it was lost there, and was stored again
-	names atomic.Pointer[seal.Names]
+	mu     sync.Mutex
+	vault  string // its id
+	lost   bool   // the key is not to be had from the vault
+	mended bool   // it was lost there, and was stored again
+	names  atomic.Pointer[seal.Names]
 }
 
 // errNoNames says that nothing can be found in the vault.
@@ -198,7 +198,7 @@ func (v *Catalog) mendNames(ctx context.Context) error {
 		return err
 	}
 	v.Log.Warn("the key that names the contents of the vault was lost there, and is stored again", "vault", v.Name, "key", key)
-	s.lost, s.made = false, true
+	s.lost, s.mended = false, true
 	return nil
 }
 
@@ -210,7 +210,7 @@ func (v *Catalog) NamesWereLost() bool {
 	}
 	v.Sealed.mu.Lock()
 	defer v.Sealed.mu.Unlock()
-	return v.Sealed.made
+	return v.Sealed.mended
 }
 
 // newNames draws a key for a vault that is being made, and stores it.

@@ -9,8 +9,8 @@
 // bucket of its own for each contender and round; its processor time is not counted,
 // nor that of making the images. rclone and restic are the system's, with eight
 // transfers at once. The floor reads every blob, hashes it and puts it with one
-// request, and gets, hashes, writes and syncs it, eight at once; it does nothing else. lastro-age is lastro with a
-// vault that is encrypted, as restic's always is.
+// request, and gets, hashes, writes and syncs it, eight at once; it does nothing else.
+// lastro-age is lastro with a vault that is encrypted, as restic's always is.
 //
 // Each contender backs up, backs up again with nothing new, and restores into an empty
 // folder, which must have as many blobs of as many bytes afterwards. What the tables
