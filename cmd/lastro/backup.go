@@ -59,13 +59,13 @@ func (c *cli) backup(ctx context.Context, s *site, names []string, empty bool) e
 	if err := c.print(done); err != nil {
 		return err
 	}
-	if failed != nil && ctx.Err() == nil {
-		return outcome{exitPart, failed.Error()}
-	}
-	if failed != nil {
+	n := done.failed()
+	switch {
+	case failed != nil && ctx.Err() != nil:
 		return failed
-	}
-	if n := done.failed(); n > 0 {
+	case failed != nil:
+		return outcome{exitPart, failed.Error()}
+	case n > 0:
 		return outcome{exitPart, fmt.Sprintf("backup: %d images are not in the snapshot as they are here; the rest is", n)}
 	}
 	return nil
